@@ -1,0 +1,85 @@
+"""Find the round field of a fundus photograph in its dark surround."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageChops
+
+from retino_cli.data.pictures import Decoded
+
+# The search works on a picture of at most this many pixels along its longer side: quick, deaf to fine noise, and the
+# same whatever scale was decoded. Its grid (8 pixels of a 4288x2848 photograph) is the precision of the box.
+_SEARCH_SIZE: Final = 640
+
+# Frames up to this size were cropped and shrunk by the makers of their data set: they have no margin to spare, and
+# cutting one pixel off would blur all others.
+_SMALLEST_FRAME: Final = 64
+
+# The edge lies where the light has risen by this share from the surround (2nd percentile) to the field's bright parts
+# (97th percentile). On IDRiD, 0.10 to 0.20 give the same box to 1 % of its width; 0.05 lets stray light in.
+_EDGE: Final = 0.15
+_FIELD_PERCENTILE: Final = 0.97
+_SURROUND_PERCENTILE: Final = 0.02
+
+# Less light than this between surround and field (of 255) is noise: nothing was photographed.
+_LEAST_CONTRAST: Final = 10
+
+# A surround brighter than this share of the field is no surround: the field fills the frame.
+_BRIGHTEST_SURROUND: Final = 0.35
+
+# A row or column belongs to the field where it has at least this share of the pixels of the fullest one. On a disc this
+# costs 0.04 % of the diameter, and it keeps out text and markers that are lower than this.
+_LEAST_CHORD: Final = 0.04
+
+
+def find_field(decoded: Decoded) -> tuple[tuple[int, int, int, int], bool]:
+    """Return (box, fallback): left, top, right, bottom of the field in original pixels, right and bottom exclusive.
+
+    The brightest channel of each pixel is compared with a threshold between the surround and the field; then the run of
+    rows and the run of columns with the most light are taken, so that text and markers beside the field do not count.
+
+    A picture without a surround (cropped already, or the field fills the frame) is kept whole; that is no fall-back.
+    Where no field can be told (nearly black, evenly coloured, or only a shape that no field has), the whole frame is
+    kept, and ``fallback`` is true.
+    """
+    width, height = decoded.width, decoded.height
+    whole = (0, 0, width, height)
+    if max(width, height) <= _SMALLEST_FRAME:
+        return whole, False
+    grid = decoded.scale
+    while max(width, height) > _SEARCH_SIZE * grid:
+        grid *= 2
+    light = _brightest_channel(decoded.image, grid // decoded.scale)
+    histogram = np.cumsum(light.histogram()) / (light.width * light.height)
+    surround = int(np.searchsorted(histogram, _SURROUND_PERCENTILE))
+    field = int(np.searchsorted(histogram, _FIELD_PERCENTILE))
+    if field - surround < _LEAST_CONTRAST:
+        return whole, True
+    if surround > _BRIGHTEST_SURROUND * field:
+        return whole, False
+    bright = np.asarray(light) > surround + max(3.0, _EDGE * (field - surround))
+    left, right = _fullest_run(bright.sum(axis=0))
+    top, bottom = _fullest_run(bright[:, left:right].sum(axis=1))
+    # Text above or below the field has widened the run of columns only where it was in the field's rows, too.
+    left, right = _fullest_run(bright[top:bottom].sum(axis=0))
+    shorter, longer = sorted((right - left, bottom - top))
+    if longer > 3 * shorter or 4 * longer < min(light.size):
+        return whole, True
+    return (left * grid, top * grid, min(width, right * grid), min(height, bottom * grid)), False
+
+
+def _brightest_channel(image: Image.Image, factor: int) -> Image.Image:
+    """The largest of R, G, B, after averaging blocks of factor x factor: the field is dark in blue, often in green."""
+    red, green, blue = (image.reduce(factor) if factor > 1 else image).split()
+    return ImageChops.lighter(red, ImageChops.lighter(green, blue))
+
+
+def _fullest_run(counts: np.ndarray) -> tuple[int, int]:
+    """The run of rows or columns (start, end exclusive) that together have the most bright pixels."""
+    filled = np.flatnonzero(counts >= max(1.0, _LEAST_CHORD * counts.max()))
+    gap = 1 + len(counts) // 100  # a dark line across the picture does not split the field
+    runs = np.split(filled, np.flatnonzero(np.diff(filled) > gap) + 1)
+    fullest = max(runs, key=lambda run: int(counts[run].sum()))
+    return int(fullest[0]), int(fullest[-1]) + 1
