@@ -183,9 +183,15 @@ def prepare_picture(source: str, spec: PreprocessSpec) -> PreparedPicture:
             decoded = decode(source, lambda width, height: finer)
         image = _square(decoded, box, spec)
     pixels = np.asarray(image)
-    digest = hashlib.sha256(pixels)
-    digest.update(f"{decoded.width}x{decoded.height}".encode())
-    return PreparedPicture(pixels, box, fallback, decoded.width, decoded.height, digest.hexdigest())
+    digest = digest_picture(pixels, decoded.width, decoded.height)
+    return PreparedPicture(pixels, box, fallback, decoded.width, decoded.height, digest)
+
+
+def digest_picture(pixels: np.ndarray, width: int, height: int) -> str:
+    """SHA-256 in hex of prepared pixels (S, S, 3) uint8, contiguous, and of the original's size in pixels."""
+    digest = hashlib.sha256(pixels.data)
+    digest.update(f"{width}x{height}".encode())
+    return digest.hexdigest()
 
 
 def _coarsest_scale(side: int, image_size: int) -> int:

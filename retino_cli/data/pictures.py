@@ -10,10 +10,10 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -71,31 +71,49 @@ def decode(source: str, choose_scale: Callable[[int, int], int]) -> Decoded:
     Raises ``DataError`` naming the file: missing, not a file, not a picture, too large, damaged or cut short.
     """
     path, split, row = split_source(source)
-    try:
-        status = os.stat(path)
-        # Opening a named pipe would wait for ever.
-        if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{source}: not a file but a {_kind(status.st_mode)}")
-        if status.st_size == 0:
-            raise DataError(f"{source}: the file is empty (0 bytes)")
+    with _naming(source):
+        status = _regular_file(path)
+        return _decode_row(path, split, row, status) if split else _decode_file(path, choose_scale)
+
+
+def picture_size(source: str) -> tuple[int, int]:
+    """Upright width and height in pixels, from the file's header. Raises ``DataError`` like :func:`decode`."""
+    path, split, row = split_source(source)
+    with _naming(source):
+        status = _regular_file(path)
         if split:
-            return _decode_row(path, split, row, status)
-        return _decode_file(path, choose_scale)
+            image = _decode_row(path, split, row, status).image
+            return image.width, image.height
+        with Image.open(path, formats=FORMATS) as header:
+            return _upright_size(header)
+
+
+def _regular_file(path: str) -> os.stat_result:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):  # opening a named pipe would wait for ever
+        raise ValueError(f"not a file but a {_kind(status.st_mode)}")
+    if status.st_size == 0:
+        raise ValueError("the file is empty (0 bytes)")
+    return status
+
+
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a picture into ``DataError("SOURCE: what is wrong")``."""
+    try:
+        yield
     except (DataError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise DataError(f"{source}: not a picture ({', '.join(FORMATS)} can be read)") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        raise DataError(
-            f"{source}: has far more pixels than a photograph (the limit is {limit:.0f} million)"
-        ) from error
+        raise DataError(f"{source}: has far more pixels than a photograph ({error})") from error
     except FileNotFoundError as error:
         raise DataError(f"{source}: no such file") from error
     except PermissionError as error:
         raise DataError(f"{source}: no permission to read it") from error
     except Exception as error:  # damaged files come out of the decoders as errors of many kinds
-        raise DataError(f"{source}: damaged or cut short ({error})") from error
+        raise DataError(f"{source}: cannot be read: {error or type(error).__name__}") from error
 
 
 def _kind(mode: int) -> str:
@@ -105,9 +123,8 @@ def _kind(mode: int) -> str:
 
 def _decode_file(path: str, choose_scale: Callable[[int, int], int]) -> Decoded:
     with Image.open(path, formats=FORMATS) as image:
-        # Pillow turns TIFFs upright by itself, and announces their turned size.
-        orientation = image.getexif().get(_ORIENTATION_TAG, 1) if image.format != "TIFF" else 1
-        width, height = image.size[::-1] if orientation in (5, 6, 7, 8) else image.size
+        orientation = _orientation(image)
+        width, height = _upright_size(image)
         scale = 1
         wanted = choose_scale(width, height)
         if wanted > 1:
@@ -117,10 +134,20 @@ def _decode_file(path: str, choose_scale: Callable[[int, int], int]) -> Decoded:
             scale = round(stored_width / drafted[1][2]) if drafted else 1
         image.load()
         if _is_half(image):
-            raise ValueError("its lower end is missing")
+            raise ValueError("cut short, its lower end is missing")
         rgb = _to_rgb(image)
     upright = rgb.transpose(_TURNS[orientation]) if orientation in _TURNS else rgb
     return Decoded(upright, scale, width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    # Pillow turns TIFFs upright by itself, and announces their turned size.
+    orientation: int = image.getexif().get(_ORIENTATION_TAG, 1) if image.format != "TIFF" else 1
+    return orientation
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    return (image.height, image.width) if _orientation(image) in (5, 6, 7, 8) else image.size
 
 
 def _is_half(image: Image.Image) -> bool:
@@ -158,7 +185,7 @@ def _decode_row(path: str, split: str, row: int, status: os.stat_result) -> Deco
     with _npz_guard:
         images = _npz_array(path, f"{split}_images", status.st_mtime_ns, status.st_size)
     if row >= len(images):
-        raise DataError(f"{path}#{split}/{row}: {split}_images has only {len(images)} rows")
+        raise ValueError(f"{split}_images has only {len(images)} rows")
     image = Image.fromarray(np.ascontiguousarray(images[row])).convert("RGB")
     return Decoded(image, 1, image.width, image.height)
 
@@ -171,10 +198,8 @@ def _npz_array(path: str, member: str, mtime_ns: int, size: int) -> np.ndarray:
     """The array, kept in memory: an ``.npz`` has no cheaper way to one row. Time and size notice a new file."""
     with np.load(path, allow_pickle=False) as arrays:
         if member not in arrays:
-            raise DataError(f"{path}: no array {member}; it has {', '.join(sorted(arrays)) or 'none'}")
+            raise ValueError(f"no array {member}; there are {', '.join(sorted(arrays)) or 'none'}")
         images: np.ndarray = arrays[member]
     if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)):
-        raise DataError(
-            f"{Path(path).name}: {member} is {images.dtype} {images.shape}, not uint8 (N, H, W) or (N, H, W, 3)"
-        )
+        raise ValueError(f"{member} is {images.dtype} {images.shape}, not uint8 (N, H, W) or (N, H, W, 3)")
     return images
