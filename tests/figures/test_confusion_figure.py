@@ -55,7 +55,7 @@ def test_the_colour_is_the_share_of_the_row_and_row_0_is_on_top(normalise: bool)
     assert mesh.get_clim() == (0, 1)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8])
+@pytest.mark.parametrize("n", [1, 3, 4, 8])
 @pytest.mark.parametrize("name", ["run", "resnet50-pretrained_strong-recipe-seed-0-with-a-name-that-never-ends-at-all"])
 def test_it_fits(n: int, name: str, check_layout: Check) -> None:
     large = COUNTS * 439  # five digits, as on EyePACS
