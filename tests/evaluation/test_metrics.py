@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import sklearn.metrics
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -31,6 +31,7 @@ from retino_cli.evaluation.metrics import (
 from retino_cli.evaluation.predictions import Predictions, read_predictions
 
 LABELS = [0, 1, 2, 3, 4]
+unhurried = settings(deadline=None)  # the first call of an oracle imports much; a busy machine is no failure
 Grades = npt.NDArray[np.int64]
 
 
@@ -67,6 +68,7 @@ def agree(ours: npt.ArrayLike, oracle: npt.ArrayLike) -> None:
     np.testing.assert_allclose(np.asarray(ours, dtype=np.float64), np.asarray(oracle), rtol=0, atol=1e-9)
 
 
+@unhurried
 @given(pairs)
 def test_confusion_metrics_equal_scikit_learn(pair: tuple[Grades, Grades]) -> None:
     grade, predicted = pair
@@ -91,6 +93,7 @@ def test_confusion_metrics_equal_scikit_learn(pair: tuple[Grades, Grades]) -> No
             agree(metric(c, threshold), expected)
 
 
+@unhurried
 @given(pairs)
 def test_qwk_equals_scikit_learn_and_stays_in_its_range(pair: tuple[Grades, Grades]) -> None:
     grade, predicted = pair
@@ -103,6 +106,7 @@ def test_qwk_equals_scikit_learn_and_stays_in_its_range(pair: tuple[Grades, Grad
     agree(value, quadratic_weighted_kappa(confusion_matrix(predicted, grade)))
 
 
+@unhurried
 @given(arrays.arrays(np.int64, (4, 5, 5), elements=st.integers(0, 6)))
 def test_leading_axes_pass_through(stack: Grades) -> None:
     stack[0] = 0  # an empty resample is NaN, not a crash
@@ -124,11 +128,13 @@ def test_leading_axes_pass_through(stack: Grades) -> None:
         assert np.isnan(one_by_one[0]).all()
 
 
+@unhurried
 @given(arrays.arrays(np.float64, st.tuples(st.integers(1, 3), st.integers(1, 30)), elements=st.integers(-3, 3)))
 def test_midranks_equal_scipy(scores: npt.NDArray[np.float64]) -> None:
     np.testing.assert_array_equal(midranks(scores), scipy.stats.rankdata(scores, axis=-1))
 
 
+@unhurried
 @given(
     st.integers(1, 40).flatmap(lambda n: st.tuples(*[arrays.arrays(np.int64, (2, n), elements=st.integers(0, 4))] * 2))
 )
@@ -142,6 +148,7 @@ def test_binary_auc_equals_scikit_learn(drawn: tuple[Grades, Grades]) -> None:
             agree(together[row], sklearn.metrics.roc_auc_score(positive[row], score[row]))
 
 
+@unhurried
 @given(scored())
 def test_macro_auc_equals_scikit_learn(given: Predictions) -> None:
     value = macro_auc(given.grade, given.probabilities)
@@ -160,6 +167,7 @@ def test_macro_auc_equals_scikit_learn_on_a_large_sample() -> None:
     agree(stacked, [macro_auc(grade, p)] * 2)
 
 
+@unhurried
 @given(scored(), st.randoms(use_true_random=False))
 def test_the_order_of_images_does_not_matter(given: Predictions, random: object) -> None:
     order = np.arange(len(given))
@@ -173,6 +181,7 @@ def test_the_order_of_images_does_not_matter(given: Predictions, random: object)
             agree(after[name], before[name])  # type: ignore[arg-type]
 
 
+@unhurried
 @given(scored())
 def test_every_value_is_finite_and_in_range_or_undefined_with_a_reason(given: Predictions) -> None:
     values = summarise(given)
@@ -185,6 +194,7 @@ def test_every_value_is_finite_and_in_range_or_undefined_with_a_reason(given: Pr
             assert (-1 if name == "qwk" else 0) <= value <= 1
 
 
+@unhurried
 @given(st.lists(st.sampled_from(LABELS), min_size=1, max_size=30))
 def test_a_perfect_prediction_scores_one(grade: list[int]) -> None:
     values = summarise(certain(grade, grade))
@@ -194,6 +204,7 @@ def test_a_perfect_prediction_scores_one(grade: list[int]) -> None:
     assert isinstance(values["qwk"], Undefined) == (len(set(grade)) == 1)
 
 
+@unhurried
 @given(st.lists(st.sampled_from(LABELS), min_size=1, max_size=30), st.sampled_from(LABELS))
 def test_a_constant_prediction_scores_a_qwk_of_exactly_zero(grade: list[int], constant: int) -> None:
     assume(set(grade) != {constant})
