@@ -80,7 +80,8 @@ class Inspection:
     @property
     def is_cut(self) -> bool:
         """Whether ``splits`` differs from ``official``."""
-        return [(one.split, one.images) for one in self.splits] != [(one.split, one.images) for one in self.official]
+        official = [(one.split, one.images) for one in self.official if one.images]
+        return [(one.split, one.images) for one in self.splits] != official
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-able values."""

@@ -99,8 +99,9 @@ def parse_grade(text: str) -> int | None:
     number = _NUMBER.fullmatch(text.strip())
     if number:
         return int(number[1])
-    parsed = _NUMBERED_NAME.fullmatch(re.sub(r"[^a-z0-9]", "", text.lower()))
-    if parsed is None or not any(parsed.groups()):
+    letters_and_digits = re.sub(r"[^a-z0-9]", "", text.lower())
+    parsed = _NUMBERED_NAME.fullmatch(letters_and_digits)
+    if parsed is None or not letters_and_digits or letters_and_digits.isdigit():  # "-1" and ".5" are no grades
         return None
     named = _named_grade(parsed[2])
     if parsed[1] is None:

@@ -54,17 +54,16 @@ def cut_validation(
     has[group, grade] = True
     worst = N_GRADES - 1 - np.argmax(has[:, ::-1], axis=1)
 
-    order = np.lexsort((np.asarray(labels, dtype=object), _hashes(labels, seed), worst))
+    order = np.lexsort((np.asarray(labels, dtype=object), _hashes(labels, seed)))
     chosen = np.zeros(n_groups, dtype=bool)
     for stratum in range(N_GRADES):
-        members = order[worst[order] == stratum]
+        members = order[worst[order] == stratum]  # by hash; the id itself decides between equal hashes
         if len(members) < 2:
             continue
         middle = np.cumsum(size[members]) - size[members] / 2
         count = int(np.count_nonzero(middle <= fraction * size[members].sum()))
         chosen[members[: min(max(count, 1), len(members) - 1)]] = True
-    hashed = order[np.argsort(_hashes(labels, seed)[order], kind="stable")]
-    _settle(chosen, has, hashed)
+    _settle(chosen, has, order)
     validation: np.ndarray = chosen[group]
     return validation
 

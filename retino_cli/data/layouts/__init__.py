@@ -47,8 +47,8 @@ def read_labels(
 ) -> LabelSet:
     """Recognise the data set at ``path`` (a folder or a label file) and read its labels.
 
-    A folder that holds a data set is that data set, whatever lies below it; otherwise the folders up to three levels below
-    are looked at.
+    A folder that holds a data set is that data set, whatever lies below it; otherwise the folders up to three levels
+    below are looked at.
 
     Args:
         path: folder or file, resolved.
