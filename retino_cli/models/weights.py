@@ -228,7 +228,7 @@ def _check_body(given: Mapping[str, Tensor], own: Mapping[str, Tensor], expected
         surplus = [name for name in given if _BODY.match(name) and name not in own]
         if not surplus:
             return
-        problem = f"it has {surplus[0]} on top"
+        problem = f"it also has {surplus[0]}"
     found, wanted = _recognise(given), _recognise(own)
     asked = f"you asked for {wanted}" if wanted else "the model is another one"
     if found and found != wanted:
