@@ -20,9 +20,10 @@ def cut_validation(
     grade. Within each stratum, groups stand in the order of a keyed hash (SipHash, the key from the seed) of the
     patient or image id, and the first ones are taken: a group belongs to validation when the middle of its images, in
     that order, lies below ``fraction`` of the stratum's images, which is the nearest count for groups of equal size. A
-    stratum of two groups or more gives at least one group to validation and keeps at least one. Last, a grade that is
-    missing on one side although two groups or more have it (a mild eye beside a worse one) gets the first such group
-    whose move takes no other grade away; and a grade that only one group has stays in training.
+    stratum of two groups or more gives at least one group to validation and keeps at least one. Last, since a grade can
+    occur beside a worse one only, single groups move: a grade that training lacks gets its first group back; then a
+    grade that validation lacks, although two groups or more have it, gets its first group that is not the last one with
+    some grade in training. So training has every grade, and validation every grade that training can share.
 
     So the choice is a function of seed and ids alone, not of the order of the rows, and adding patients does not
     reshuffle the others.
