@@ -16,7 +16,7 @@ History = Sequence[Mapping[str, float]]
 """One mapping per epoch: "epoch" (1, 2, ...), and "train/loss", "val/qwk", ... where they were measured."""
 
 _PANELS: Final = (("loss", "Loss"), ("accuracy", "Accuracy"), ("qwk", "Quadratic weighted kappa"))
-_SPLIT_NAMES: Final = {"train": "train", "val": "validation", "test": "test"}
+_SPLIT_NAMES: Final = {"train": "train", "val": "validation", "epoch_test": "test"}
 _MAX_MARKERS: Final = 12
 _MIN_SPAN: Final = 0.1
 """The least height of a value axis: after one epoch a difference of 0.002 would fill the picture."""
@@ -66,7 +66,7 @@ def draw_comparison(
     """
     if not runs:
         raise ValueError("there is no run to compare")
-    judged = "test" if all(_points(history, f"test/{metric}")[0] for _, history in runs) else "val"
+    judged = "epoch_test" if all(_points(history, f"epoch_test/{metric}")[0] for _, history in runs) else "val"
     names = [style.wrap(name, 62, max_lines=2) for name, _ in runs]
     columns = 1 if max(len(line) for name in names for line in name.split("\n")) > 30 else 2
     lines = sum(name.count("\n") + 1 for name in names) / columns

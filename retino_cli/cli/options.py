@@ -1,0 +1,123 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retino_cli.config import TrainConfig
+
+LAYOUT_NAMES = "lab|eyepacs|aptos|idrid|messidor2|deepdrid|ddr|medmnist|folders|csv"
+FROM_RECIPE = "from the recipe"
+DATA_PANEL, MODEL_PANEL, TRAINING_PANEL, RUN_PANEL = "Data", "Model", "Training", "Run"
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data", "-d", envvar="RETINO_DATA", help="Folder or file of the data set.", rich_help_panel=DATA_PANEL
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar=LAYOUT_NAMES,
+        envvar="RETINO_FORMAT",
+        help="Layout of the data set.",
+        show_default="recognised",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option("--image-column", help="Column of any CSV that names the image.", rich_help_panel=DATA_PANEL),
+]
+LabelColumn = Annotated[
+    str | None, typer.Option("--label-column", help="Column that holds the grade, 0-4.", rich_help_panel=DATA_PANEL)
+]
+SplitColumn = Annotated[
+    str | None,
+    typer.Option("--split-column", help="Column that holds train, val or test.", rich_help_panel=DATA_PANEL),
+]
+PatientColumn = Annotated[
+    str | None, typer.Option("--patient-column", help="Column that names the patient.", rich_help_panel=DATA_PANEL)
+]
+ValFraction = Annotated[
+    float,
+    typer.Option(
+        "--val-fraction",
+        envvar="RETINO_VAL_FRACTION",
+        help="Share of the training images cut off as validation where the data has none; by grade and patient.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+SkipUnreadable = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unreadable",
+        help="Leave out images that are missing or cannot be decoded, instead of stopping.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option("--seed", envvar="RETINO_SEED", help="Seed of everything that is random.", rich_help_panel=RUN_PANEL),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda|cuda:N|mps", envvar="RETINO_DEVICE", help="Where to compute.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]  # fmt: skip
+Precision = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        metavar="auto|float32|bfloat16",
+        envvar="RETINO_PRECISION",
+        help="Number format of the arithmetic; auto takes bfloat16 where the hardware multiplies it.",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        envvar="RETINO_WORKERS",
+        help="Images decoded at the same time.",
+        show_default="one per core",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+Experiment = Annotated[
+    str,
+    typer.Option(
+        "--experiment", envvar="RETINO_EXPERIMENT", help="MLflow experiment of the run.", rich_help_panel=RUN_PANEL
+    ),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option(
+        "--run-name", help="Name of the run.", show_default="made from what is trained", rich_help_panel=RUN_PANEL
+    ),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        help="MLflow store, in place of ./mlflow.db or MLFLOW_TRACKING_URI.",
+        show_default="MLflow's own",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.", rich_help_panel=RUN_PANEL)]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="No progress on stderr; warnings stay.", rich_help_panel=RUN_PANEL)
+]
+Split = Annotated[str | None, typer.Option("--split", metavar="test|val|train|all", help="Which images.")]
+
+EPOCHS_HELP = "Passes over the training images."
+DEFAULTS = TrainConfig

@@ -1,0 +1,129 @@
+"""Printing what trainings, evaluations and comparisons return."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retino_cli.cli.output import (
+    HEADLINES,
+    confusion_table,
+    data_console,
+    evaluation_table,
+    grade_table,
+    new_table,
+    notes_console,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from retino_cli.evaluation.compare import Comparison
+    from retino_cli.evaluation.evaluation import Evaluation
+    from retino_cli.lab import LabReport
+    from retino_cli.training.train import TrainResult
+
+
+def print_training(result: TrainResult, *, as_json: bool) -> None:
+    """The best checkpoint's numbers, where the run lies, and the next commands."""
+    if as_json:
+        print_json(result.to_dict())
+        return
+    console = data_console()
+    console.print(f"Best epoch {result.best_epoch} of {result.epochs}, by validation {result.config.select_by}.")
+    for evaluation in result.evaluations.values():
+        console.print(evaluation_table(evaluation))
+    shown = result.evaluations.get("test", result.evaluations.get("val"))
+    if shown is not None:
+        warn(shown.warning)
+    short = result.run_id[:8]
+    console.print(f"Run    {result.run_name} ({result.run_id})", markup=False)
+    console.print(f"Store  {result.store}", markup=False)
+    console.print("Next", markup=False)
+    for command, what in (
+        (f"retino eval {short}", "evaluate it again, or with --data on other images"),
+        (f"retino confusion {short}", "its confusion matrix"),
+        (f"retino compare {short} RUN", "against another run"),
+        (result.ui_command, "everything, in the browser"),
+    ):
+        console.print(f"  {command:<32} {what}", markup=False)
+
+
+def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
+    """One evaluation: metrics, grades, confusion matrix."""
+    if as_json:
+        print_json(evaluation.to_dict())
+        return
+    console = data_console()
+    console.print(f"{evaluation.run_name} ({evaluation.run_id[:8]}) on {evaluation.data}", markup=False)
+    console.print(evaluation_table(evaluation))
+    console.print(grade_table(evaluation.metrics))
+    console.print(confusion_table(f"confusion matrix, {evaluation.split}", evaluation.confusion))
+    warn(evaluation.warning)
+    console.print(f"Stored as run {evaluation.evaluation_run_id}", markup=False)
+
+
+def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
+    """Parameters that differ, and metrics side by side with the best marked."""
+    if as_json:
+        print_json(comparison.to_dict())
+        return
+    console = data_console()
+    labels = [run.label for run in comparison.runs]
+    if comparison.differing:
+        table = new_table("parameter", *labels, title="what differs")
+        for name, values in comparison.differing.items():
+            table.add_row(name, *(value or "-" for value in values))
+        console.print(table)
+    else:
+        console.print("The runs have the same parameters.")
+    table = new_table("metric", *labels, title=f"{comparison.split}: {comparison.n_images} images, best marked *")
+    rows = (("majority_accuracy", "accuracy of the majority baseline"), *HEADLINES)
+    for name, label in rows:
+        best = comparison.best(name)
+        cells = [f"{run.metrics[name]:.4f}" for run in comparison.runs]
+        table.add_row(label, *(f"[bold green]{c} *[/]" if i in best else f"{c}  " for i, c in enumerate(cells)))
+    console.print(table)
+    for run in comparison.runs:
+        if run.collapsed is not None:
+            warn(f"COLLAPSED: {run.label} predicts (almost) only grade {run.collapsed}; its accuracy means nothing.")
+    console.print(f"Figures and tables are stored as run {comparison.run_id}, folder comparison/", markup=False)
+
+
+def print_lab(report: LabReport, *, as_json: bool) -> None:
+    """The table of highest accuracies with the baselines in it."""
+    if as_json:
+        print_json(report.to_dict())
+        return
+    console = data_console()
+    split = report.split
+    table = new_table(
+        "model", "start", "highest train acc.", f"highest {split} acc.", "chosen: acc.", "chosen: QWK",
+        title="Highest accuracies over the epochs, and the checkpoint that validation chose",
+    )  # fmt: skip
+    for row in report.rows:
+        values = (row.train_accuracy, row.test_accuracy, row.chosen_accuracy, row.chosen_qwk)
+        table.add_row(row.arch, row.start, *("n/a" if value is None else f"{value:.4f}" for value in values))
+    table.add_section()
+    table.add_row("majority grade", "no pixel read", "", "", f"{report.majority_accuracy:.4f}", "0.0000")
+    if report.fellow_eye_accuracy is not None:
+        qwk = "n/a" if report.fellow_eye_qwk is None else f"{report.fellow_eye_qwk:.4f}"
+        table.add_row("fellow eye's grade", "no pixel read", "", "", f"{report.fellow_eye_accuracy:.4f}", qwk)
+    console.print(table)
+    for row in report.rows:
+        if row.collapsed is not None:
+            warn(f"COLLAPSED: {row.arch}, {row.start} predicts (almost) only grade {row.collapsed}.")
+    _print_files(console, report.run_id, report.files)
+    console.print(f"Store  {report.store}; browse with: {report.ui_command}", markup=False)
+
+
+def warn(text: str | None) -> None:
+    """A sentence in red on stderr; nothing for None."""
+    if text:
+        notes_console().print(text, style="bold red", markup=False, soft_wrap=True)
+
+
+def _print_files(console: Console, run_id: str, files: tuple[str, ...]) -> None:
+    console.print(f"Figures and table in run {run_id}:", markup=False)
+    for name in files:
+        console.print(f"  {name}", markup=False)

@@ -1,0 +1,103 @@
+"""``retino runs``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from retino_cli.cli import options as o
+from retino_cli.errors import UsageError
+
+KINDS = ("train", "eval", "compare", "confusion", "lab")
+
+
+def runs(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many.")] = 20,
+    kind: Annotated[
+        str | None, typer.Option("--kind", metavar="|".join(KINDS), help="Only this kind.", show_default="all")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option("--experiment", help="Only this experiment.", show_default="all")
+    ] = None,
+    tracking_uri: o.TrackingUri = None,
+    as_json: o.Json = False,
+) -> None:
+    """List the latest runs, newest first: kind, state, data, network, accuracy and QWK.
+
+    The numbers are those on test, else on validation; a run that predicts one grade only is marked as collapsed.
+
+    Example:
+
+    retino runs --kind train -n 5
+    """
+    if kind is not None and kind not in KINDS:
+        raise UsageError(f"--kind {kind} is not known.", f"Choose one of: {', '.join(KINDS)}.")
+    from retino_cli.cli.display import Display
+    from retino_cli.cli.output import data_console, new_table, print_json
+    from retino_cli.tracking import open_store
+
+    with Display(quiet=as_json):
+        store = open_store(tracking_uri)
+        records = store.latest(limit, experiment=experiment, kinds=None if kind is None else (kind,))
+    if as_json:
+        print_json(
+            {
+                "store": store.where(),
+                "runs": [
+                    {
+                        "run_id": record.run_id,
+                        "name": record.name,
+                        "kind": record.kind,
+                        "status": record.status,
+                        "experiment": record.experiment,
+                        "parent": record.parent,
+                        "started": record.started.isoformat(),
+                        "seconds": record.duration,
+                        "data": record.tags.get("retino.data"),
+                        "arch": record.params.get("arch"),
+                        "accuracy": _headline(record.metrics, "accuracy"),
+                        "majority_accuracy": _headline(record.metrics, "majority_accuracy"),
+                        "qwk": _headline(record.metrics, "qwk"),
+                        "collapsed": record.tags.get("retino.collapsed"),
+                    }
+                    for record in records
+                ],
+            }
+        )
+        return
+    console = data_console()
+    if not records:
+        console.print(f"No runs in {store.where()}. Make one with: retino train", markup=False)
+        return
+    table = new_table("run", "name", "kind", "state", "data", "arch", "accuracy", "majority", "QWK", "started")
+    for place in (1, 2, 3, 4, 5):
+        table.columns[place].justify = "left"
+    for record in records:
+        collapsed = record.tags.get("retino.collapsed", "no") not in ("no", "")
+        qwk = _format(_headline(record.metrics, "qwk"))
+        table.add_row(
+            record.run_id[:8],
+            record.name.replace("[", "\\["),
+            record.kind,
+            record.status,
+            record.tags.get("retino.data", "-"),
+            record.params.get("arch", "-"),
+            _format(_headline(record.metrics, "accuracy")),
+            _format(_headline(record.metrics, "majority_accuracy")),
+            f"[bold red]{qwk} collapsed[/]" if collapsed else qwk,
+            record.started.astimezone().strftime("%Y-%m-%d %H:%M"),
+        )
+    console.print(table)
+    console.print(f"Store  {store.where()}; browse with: {store.ui_command()}", markup=False)
+
+
+def _headline(metrics: dict[str, float], name: str) -> float | None:
+    for prefix in ("test", "best_val", "val", "train", "all"):
+        if f"{prefix}/{name}" in metrics:
+            return metrics[f"{prefix}/{name}"]
+    return None
+
+
+def _format(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,158 @@
+"""``retino train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from retino_cli.cli import options as o
+from retino_cli.config import (
+    ARCHITECTURES,
+    AUGMENTATIONS,
+    CLASS_WEIGHTS,
+    CROPS,
+    HEADS,
+    LOSSES,
+    NORMALISATIONS,
+    OPTIMIZERS,
+    SCHEDULES,
+    SELECT_BY,
+    STEMS,
+    TrainConfig,
+)
+from retino_cli.errors import UsageError
+from retino_cli.recipes import RECIPES
+
+D = TrainConfig
+RESUMABLE = ("resume", "epochs", "patience", "data", "device", "workers", "tracking_uri", "as_json", "quiet")
+
+
+def _model(*names: str, help: str, choices: tuple[str, ...] = (), default: str | bool = True) -> Any:
+    metavar = "|".join(choices) or None
+    env = f"RETINO_{names[0].split('/')[0].lstrip('-').replace('-', '_').upper()}"
+    return typer.Option(
+        *names, metavar=metavar, envvar=env, help=help, show_default=default, rich_help_panel=o.MODEL_PANEL
+    )
+
+
+def _training(*names: str, help: str, choices: tuple[str, ...] = (), default: str | bool = o.FROM_RECIPE) -> Any:
+    metavar = "|".join(choices) or None
+    env = f"RETINO_{names[0].split('/')[0].lstrip('-').replace('-', '_').upper()}"
+    return typer.Option(
+        *names, metavar=metavar, envvar=env, help=help, show_default=default, rich_help_panel=o.TRAINING_PANEL
+    )
+
+
+def train(
+    context: typer.Context,
+    data: o.Data = D.data,
+    layout: o.Format = D.layout,
+    image_column: o.ImageColumn = D.image_column,
+    label_column: o.LabelColumn = D.label_column,
+    split_column: o.SplitColumn = D.split_column,
+    patient_column: o.PatientColumn = D.patient_column,
+    val_fraction: o.ValFraction = D.val_fraction,
+    skip_unreadable: o.SkipUnreadable = D.skip_unreadable,
+    arch: Annotated[str, _model("--arch", help="Network.", choices=ARCHITECTURES)] = D.arch,
+    pretrained: Annotated[
+        bool, _model("--pretrained/--no-pretrained", help="Start from torchvision's ImageNet weights.")
+    ] = D.pretrained,
+    weights: Annotated[
+        Path | None, _model("--weights", help="Start from a .pth or .safetensors file.", default="none")
+    ] = D.weights,
+    init: Annotated[
+        str | None, _model("--init", help="Start from another run's weights (id, name or latest).", default="none")
+    ] = D.init,
+    head: Annotated[str | None, _model("--head", help="Classifier.", choices=HEADS, default=o.FROM_RECIPE)] = D.head,
+    stem: Annotated[
+        str | None,
+        _model("--stem", help="First convolution.", choices=STEMS, default="3x3 for 64 px and less"),
+    ] = D.stem,
+    recipe: Annotated[
+        str, _training("--recipe", help="Named set of choices.", choices=tuple(RECIPES), default=True)
+    ] = D.recipe,
+    epochs: Annotated[int | None, _training("--epochs", help="Passes over the training images.")] = D.epochs,
+    batch_size: Annotated[int | None, _training("--batch-size", help="Images per step.")] = D.batch_size,
+    lr: Annotated[float | None, _training("--lr", help="Learning rate.")] = D.lr,
+    momentum: Annotated[float | None, _training("--momentum", help="Momentum of SGD.")] = D.momentum,
+    weight_decay: Annotated[float | None, _training("--weight-decay", help="Weight decay.")] = D.weight_decay,
+    optimizer: Annotated[str | None, _training("--optimizer", help="Optimizer.", choices=OPTIMIZERS)] = D.optimizer,
+    schedule: Annotated[
+        str | None, _training("--schedule", help="Learning rate over the run.", choices=SCHEDULES)
+    ] = D.schedule,
+    loss: Annotated[str | None, _training("--loss", help="Loss.", choices=LOSSES)] = D.loss,
+    class_weights: Annotated[
+        str | None, _training("--class-weights", help="Weight of each grade in the loss.", choices=CLASS_WEIGHTS)
+    ] = D.class_weights,
+    image_size: Annotated[int | None, _training("--image-size", help="Side of the input in pixels.")] = D.image_size,
+    crop: Annotated[str | None, _training("--crop", help="What is cut away.", choices=CROPS)] = D.crop,
+    normalisation: Annotated[
+        str | None, _training("--normalisation", help="Mean and deviation taken out.", choices=NORMALISATIONS)
+    ] = D.normalisation,
+    augmentation: Annotated[
+        str | None, _training("--augmentation", help="Changes to training images.", choices=AUGMENTATIONS)
+    ] = D.augmentation,
+    select_by: Annotated[
+        str | None, _training("--select-by", help="Validation metric that picks the checkpoint.", choices=SELECT_BY)
+    ] = D.select_by,
+    patience: Annotated[
+        int, _training("--patience", help="Stop after this many epochs without a better one; 0: never.", default=True)
+    ] = D.patience,
+    seed: o.Seed = D.seed,
+    device: o.Device = D.device,
+    precision: o.Precision = D.precision,
+    workers: o.Workers = D.workers,
+    experiment: o.Experiment = D.experiment,
+    run_name: o.RunName = D.run_name,
+    tracking_uri: o.TrackingUri = D.tracking_uri,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            "--resume",
+            help="Continue this run with its own settings; --epochs, --patience, --data, --device may change.",
+            rich_help_panel=o.RUN_PANEL,
+        ),
+    ] = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Train one grader, keep the checkpoint that validation likes best, and evaluate it on test.
+
+    Everything is stored in MLflow: settings, curves, predictions, figures, checkpoints. What is not given comes from
+    the recipe: `strong` (crop to the retina, 512 px, after Huang et al. 2023) or `lab` (the course lab's own setting).
+
+    Examples:
+
+    retino train --arch resnet18 --pretrained
+
+    retino train --data idrid --arch resnet50 --image-size 224 --epochs 30 --seed 1
+    """
+    settings = {name: value for name, value in context.params.items() if name not in ("resume", "as_json", "quiet")}
+    if resume is not None:
+        _refuse_changes(context)
+    from retino_cli.cli.display import Display
+    from retino_cli.training.train import train as run_training
+
+    with Display(quiet=quiet or as_json) as display:
+        try:
+            result = run_training(TrainConfig(**settings), resume=resume, listen=display)
+        except KeyboardInterrupt:
+            if display.run_id:
+                display.note(f"Stopped. Continue with: retino train --resume {display.run_id[:8]}", warning=True)
+            raise
+    from retino_cli.cli.results import print_training
+
+    print_training(result, as_json=as_json)
+
+
+def _refuse_changes(context: typer.Context) -> None:
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in RESUMABLE and source is not None and source.name == "COMMANDLINE":
+            flag = "--" + {"layout": "format"}.get(name, name).replace("_", "-")
+            raise UsageError(
+                f"{flag} cannot be changed when a run is resumed.",
+                "These can: --epochs, --patience, --data, --device, --workers.",
+            )

@@ -1,0 +1,28 @@
+"""Reading the data set that a training configuration names."""
+
+from __future__ import annotations
+
+from retino_cli.config import TrainConfig
+from retino_cli.data.manifest import ColumnNames, Manifest, load_manifest
+from retino_cli.errors import UsageError
+
+
+def read_manifest(config: TrainConfig) -> Manifest:
+    """The data set that ``config`` names.
+
+    Raises DataError where it cannot be read, UsageError for columns that are half given.
+    """
+    columns = None
+    if config.image_column or config.label_column:
+        if not (config.image_column and config.label_column):
+            raise UsageError("--image-column and --label-column go together.", "Give both, or neither.")
+        columns = ColumnNames(
+            config.image_column, config.label_column, split=config.split_column, patient=config.patient_column
+        )
+    elif config.split_column or config.patient_column:
+        raise UsageError(
+            "--split-column and --patient-column need --image-column and --label-column.", "Give those two as well."
+        )
+    return load_manifest(
+        config.data, layout=config.layout, columns=columns, val_fraction=config.val_fraction, seed=config.seed
+    )

@@ -1,0 +1,78 @@
+"""``draw_confusions(runs)``: confusion matrices of stored predictions, as numbers and as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retino_cli.evaluation.compare import label_runs
+from retino_cli.evaluation.metrics import confusion_matrix
+from retino_cli.evaluation.stored import read_stored
+from retino_cli.figures import style
+from retino_cli.figures.confusion import draw_confusion
+from retino_cli.tracking import open_store
+
+
+@dataclass(frozen=True, eq=False)
+class ConfusionReport:
+    """``matrices``: (name, (5, 5) counts, rows true grade) per run; ``files``: the pictures that were written."""
+
+    run_id: str
+    split: str
+    run_ids: tuple[str, ...]
+    matrices: tuple[tuple[str, np.ndarray], ...]
+    files: tuple[Path, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "run_id": self.run_id,
+            "split": self.split,
+            "runs": [
+                {"run_id": run_id, "name": name, "confusion_matrix": matrix.tolist()}
+                for run_id, (name, matrix) in zip(self.run_ids, self.matrices, strict=True)
+            ],
+            "files": [str(path) for path in self.files],
+        }
+
+
+def draw_confusions(
+    runs: Sequence[str], *, split: str | None = None, out: Path | None = None, tracking_uri: str | None = None
+) -> ConfusionReport:
+    """Draw the confusion matrices of one or several runs side by side, counts and row-normalised, as PNG and SVG.
+
+    The pictures are stored in MLflow as a run of kind ``confusion``, and written to the folder ``out`` where one is
+    given. The runs may have been judged on different images: each matrix stands for itself.
+    """
+    store = open_store(tracking_uri)
+    stored = read_stored(store, list(runs), split=split)
+    labels = label_runs(stored)
+    matrices = tuple(
+        (label, confusion_matrix(one.predictions.grade, one.predictions.predicted))
+        for label, one in zip(labels, stored, strict=True)
+    )
+    ids = tuple(one.record.run_id for one in stored)
+    with store.start_run(
+        experiment=stored[0].record.experiment,
+        name="confusion " + " ".join(labels),
+        kind="confusion",
+        params={"runs": ",".join(ids), "split": stored[0].split},
+        tags={"retino.judged_runs": ",".join(ids)},
+        parent=ids[0] if len(ids) == 1 else None,
+    ) as active:
+
+        def write(folder: Path) -> None:
+            folder.mkdir(parents=True, exist_ok=True)
+            style.save(draw_confusion(matrices), folder / "confusion_matrix")
+            style.save(draw_confusion(matrices, normalise=True), folder / "confusion_matrix_normalised")
+
+        active.write_folder(stored[0].split, write)
+        files: list[Path] = []
+        if out is not None:
+            write(out)
+            files = sorted(out.glob("confusion_matrix*"))
+    return ConfusionReport(active.run_id, stored[0].split, ids, matrices, tuple(files))

@@ -1,0 +1,117 @@
+"""``evaluate(run)``: what a trained model scores on a split of any data set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from retino_cli.config import TrainConfig
+from retino_cli.data.configured import read_manifest
+from retino_cli.errors import DataError
+from retino_cli.evaluation.evaluation import Evaluation, judge, write_evaluation
+from retino_cli.evaluation.inference import predict
+from retino_cli.models.checkpoint import load_checkpoint
+from retino_cli.runtime import choose_runtime
+from retino_cli.tracking import open_store
+from retino_cli.training.events import Listener, Note, ignore
+from retino_cli.training.setup import prepare_split
+
+
+def evaluate(
+    run: str,
+    *,
+    data: Path | None = None,
+    layout: str | None = None,
+    split: str = "test",
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    skip_unreadable: bool = False,
+    tracking_uri: str | None = None,
+    listen: Listener = ignore,
+) -> Evaluation:
+    """Evaluate the best checkpoint of training ``run`` (id, unique prefix, name or ``latest``).
+
+    ``data`` is a data set other than the one it was trained on; ``split`` is train, val, test or all. Preprocessing
+    comes from the checkpoint. The evaluation is stored as a run of its own, linked to the training.
+
+    Raises :class:`~retino_cli.errors.RetinoError` for an unknown run, an unreadable checkpoint, or data that has no
+    such split (the message lists those that it has).
+    """
+    store = open_store(tracking_uri)
+    record = store.find(run, kinds=("train",))
+    runtime = choose_runtime(device, precision)
+    model, info = load_checkpoint(store.download(record.run_id, "checkpoint/best"), device=runtime.device)
+    trained = TrainConfig.from_dict(info.config)
+    own = data is None and layout is None
+    if own:
+        config = trained
+    else:
+        # Another data set: how the training's was read says nothing about it, but a validation cut stays the same.
+        config = TrainConfig(
+            data=trained.data if data is None else data,
+            layout=layout,
+            val_fraction=trained.val_fraction,
+            seed=trained.seed,
+        )
+    try:
+        manifest = read_manifest(config)
+    except DataError as error:
+        if own:
+            raise DataError(
+                f"The data that {record.name} was trained on cannot be read: {error.message}",
+                f"If it has moved, name its new place: retino eval {record.run_id[:8]} --data FOLDER",
+            ) from error
+        raise
+    same = manifest.fingerprint() == info.data.get("fingerprint")
+    if same and not own:  # the same images in another place, or named in another way: the same split
+        manifest = read_manifest(replace(trained, data=config.data, layout=config.layout or trained.layout))
+    if same and manifest.split_fingerprint() != info.data.get("split_fingerprint"):
+        listen(Note("These are the images of the training, but cut into splits in another way: they leak.", "warning"))
+    labelled = prepare_split(
+        manifest, split, info.preprocess, workers=workers, skip_unreadable=skip_unreadable, listen=listen
+    )
+    if same and split in ("train", "all"):
+        listen(
+            Note(f"Split {split} holds images that the model was trained on: these numbers are no estimate.", "warning")
+        )
+    model = model.to(memory_format=torch.channels_last)
+    predictions = predict(model, labelled, info.preprocess, runtime)
+    active = store.start_run(
+        experiment=record.experiment,
+        name=f"eval {record.name} on {manifest.name}/{split}",
+        kind="eval",
+        params={
+            "run": record.run_id,
+            "data": str(config.data),
+            "split": split,
+            "preprocess": info.preprocess.hash,
+            "device": str(runtime.device),
+            "precision": runtime.precision,
+        },
+        tags={
+            "retino.judged_run": record.run_id,
+            "retino.data": manifest.name,
+            "retino.data_fingerprint": manifest.fingerprint(),
+            "retino.split": split,
+            "retino.preprocess": info.preprocess.hash,
+            "retino.device": runtime.name,
+        },
+        parent=record.run_id,
+    )
+    with active:
+        evaluation = judge(
+            predictions,
+            split=split,
+            data=manifest.name,
+            run_id=record.run_id,
+            run_name=record.name,
+            evaluation_run_id=active.run_id,
+            manifest=manifest,
+        )
+        active.write_folder(split, lambda folder: write_evaluation(evaluation, folder))
+        active.log_metrics(evaluation.defined(split))
+        active.set_tags({"retino.collapsed": "no" if evaluation.collapsed is None else f"grade {evaluation.collapsed}"})
+    return evaluation

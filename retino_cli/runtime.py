@@ -1,0 +1,68 @@
+"""What the machine offers: device, number format, random seeds."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+import torch
+
+from retino_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how the arithmetic runs. ``precision`` is ``float32`` or ``bfloat16`` (autocast; weights stay
+    float32)."""
+
+    device: torch.device
+    precision: str
+
+    @property
+    def name(self) -> str:
+        """The device in words, for the run's tags."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return (
+            f"{self.device.type} ({torch.get_num_threads()} threads)" if self.device.type == "cpu" else str(self.device)
+        )
+
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
+        """The context that the forward pass runs in."""
+        if self.precision == "bfloat16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+def choose_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
+    """The device (``auto``: CUDA, else Apple's MPS, else CPU) and the precision.
+
+    ``auto`` takes bfloat16 where the hardware multiplies it (CUDA with compute capability 8 or more, x86 with
+    AVX512-BF16 or AMX), else float32. Raises :class:`~retino_cli.errors.UsageError` for a device that is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        cause = str(error).splitlines()[0]
+        raise UsageError(
+            f"--device {device} cannot be used: {cause}", "Choose auto, cpu, cuda, cuda:N or mps."
+        ) from error
+    if chosen.type == "meta":
+        raise UsageError("--device meta holds no data.", "Choose auto, cpu, cuda, cuda:N or mps.")
+    if precision == "auto":
+        precision = "bfloat16" if _has_fast_bfloat16(chosen) else "float32"
+    return Runtime(device=chosen, precision=precision)
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = torch.backends.cpu.get_cpu_capability()
+        cpu = torch.cpu
+        has = getattr(cpu, "_is_avx512_bf16_supported", None)
+        return capabilities.startswith("AVX512") and bool(has and has())
+    return False

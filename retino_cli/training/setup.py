@@ -1,0 +1,197 @@
+"""From a configuration to what a training starts with: data, preprocessing, first weights, and what the run records."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from retino_cli.config import TrainConfig
+from retino_cli.data.labelled import LabelledImages
+from retino_cli.data.manifest import Manifest
+from retino_cli.data.pictures import picture_size
+from retino_cli.data.prepared import prepare
+from retino_cli.errors import DataError, TrackingError, TrainingError
+from retino_cli.models.checkpoint import load_checkpoint
+from retino_cli.models.factory import build_model
+from retino_cli.models.weights import WeightsReport, load_file, load_imagenet, transfer
+from retino_cli.preprocess import IMAGENET_MEAN, IMAGENET_STD, PreprocessSpec
+from retino_cli.runtime import Runtime
+from retino_cli.tracking import RunRecord, Store
+from retino_cli.training.events import Listener, Note, Preparing
+
+DROPOUT = 0.25
+"""Of the lab head (the lab's value)."""
+_SIZES_SAMPLED = 32
+
+
+def count_training_images(manifest: Manifest) -> int:
+    """Rows of the train split. Raises DataError where there are fewer than two (batch normalisation needs two)."""
+    count = int(manifest.grade_counts("train").sum()) if (manifest.table["split"] == "train").any() else 0
+    if count < 2:
+        raise DataError(
+            f"{manifest.root}: {count} training images; at least 2 are needed.",
+            f"See what was read: retino data inspect {manifest.root}",
+        )
+    return count
+
+
+def native_size(manifest: Manifest) -> int:
+    """The shorter side, in pixels, of this data set's images: the median of up to 32 of them, read from headers."""
+    paths = manifest.table["path"].to_numpy()
+    paths = paths[paths != ""]
+    chosen = paths[np.linspace(0, len(paths) - 1, min(_SIZES_SAMPLED, len(paths))).astype(int)]
+    sizes = []
+    for path in chosen:
+        try:
+            sizes.append(min(picture_size(str(path))))
+        except DataError:
+            continue  # `prepare` reports every unreadable picture, with its name
+    return int(np.median(sizes)) if sizes else 512
+
+
+def build_spec(config: TrainConfig) -> PreprocessSpec:
+    """The preprocessing of a resolved configuration."""
+    plain = config.normalisation == "none"
+    return PreprocessSpec(
+        image_size=int(config.image_size or 0),
+        crop="none" if config.crop == "none" else "retina",
+        mean=(0.0, 0.0, 0.0) if plain else IMAGENET_MEAN,
+        std=(1.0, 1.0, 1.0) if plain else IMAGENET_STD,
+    )
+
+
+def prepare_splits(
+    manifest: Manifest, spec: PreprocessSpec, *, workers: int | None, skip_unreadable: bool, listen: Listener
+) -> dict[str, LabelledImages]:
+    """Decode what has not been decoded yet; the splits that have images, by name."""
+    found = {}
+    for split in ("train", "val", "test"):
+        if (manifest.table["split"] == split).any():
+            found[split] = prepare_split(
+                manifest, split, spec, workers=workers, skip_unreadable=skip_unreadable, listen=listen
+            )
+    return found
+
+
+def prepare_split(
+    manifest: Manifest,
+    split: str,
+    spec: PreprocessSpec,
+    *,
+    workers: int | None,
+    skip_unreadable: bool,
+    listen: Listener,
+) -> LabelledImages:
+    """The pictures of one split, decoded where they have not been yet, with notes on what was left out or uncropped."""
+    part = manifest.select(split)
+    images = prepare(
+        part,
+        spec,
+        workers=workers,
+        skip_unreadable=skip_unreadable,
+        on_progress=lambda done, total: listen(Preparing(done, total)),
+    )
+    if images.unreadable:
+        names = shorten(images.unreadable)
+        listen(Note(f"{split}: {len(images.unreadable)} unreadable images are left out: {names}.", "warning"))
+    if images.fallbacks:
+        listen(Note(f"{split}: no retina was found in {images.fallbacks} images; they are used uncropped."))
+    return LabelledImages.of(part, images)
+
+
+def start_model(config: TrainConfig, store: Store, *, load: bool) -> tuple[nn.Module, WeightsReport | None]:
+    """The network with its first weights: random from the seed, and then ImageNet's, a file's or another run's.
+
+    ``load`` is false where a checkpoint of the same run will replace them.
+    """
+    torch.manual_seed(config.seed)
+    model = build_model(config.arch, head=str(config.head), stem=str(config.stem), dropout=DROPOUT)
+    report = None
+    if load and config.pretrained:
+        report = load_imagenet(model, config.arch)
+    elif load and config.weights is not None:
+        report = load_file(model, config.weights)
+    elif load and config.init is not None:
+        source = store.find(config.init, kinds=("train",))
+        other, _info = load_checkpoint(store.download(source.run_id, "checkpoint/best"))
+        report = transfer(model, other.state_dict(), source=f"run {source.name} ({source.run_id[:8]})")
+    return model, report
+
+
+def resumed_config(store: Store, record: RunRecord, asked: TrainConfig) -> TrainConfig:
+    """The configuration of run ``record``, with what may change on the way taken from ``asked``.
+
+    These are: the place of the data, the number of epochs, patience, device and workers. Raises TrainingError for a run
+    that has nothing left to train, TrackingError where its configuration cannot be read.
+    """
+    try:
+        stored = TrainConfig.from_dict(json.loads(store.download(record.run_id, "config.json").read_text("utf-8")))
+    except (OSError, ValueError) as error:
+        raise TrackingError(f"Run {record.name} has no readable config.json: {error}", "Start a new run.") from error
+    changes: dict[str, Any] = {"device": asked.device, "workers": asked.workers, "tracking_uri": asked.tracking_uri}
+    for name in ("data", "epochs", "patience"):
+        if getattr(asked, name) != getattr(TrainConfig, name):
+            changes[name] = getattr(asked, name)
+    config = replace(stored, **changes)
+    if record.status == "FINISHED" and int(config.epochs or 0) <= int(stored.epochs or 0):
+        raise TrainingError(
+            f"Run {record.name} is finished: {stored.epochs} epochs are done.",
+            f"Train longer with: retino train --resume {record.run_id[:8]} --epochs {2 * int(stored.epochs or 1)}",
+        )
+    return config
+
+
+def run_name(config: TrainConfig, manifest: Manifest) -> str:
+    """For example ``resnet18-pretrained-idrid-s0``."""
+    start = "pretrained" if config.pretrained else "weights" if config.weights else "init" if config.init else "scratch"
+    return f"{config.arch}-{start}-{manifest.name}-s{config.seed}"
+
+
+def run_params(config: TrainConfig, spec: PreprocessSpec, runtime: Runtime) -> dict[str, Any]:
+    """The flat parameters of the run: the resolved configuration, and what the machine chose for ``auto``."""
+    names = config.to_dict()
+    for place in ("tracking_uri", "experiment", "run_name"):  # where the run lies, not what it is
+        names.pop(place)
+    return {name: value for name, value in names.items() if value is not None} | {
+        "device": str(runtime.device),
+        "precision": runtime.precision,
+        "preprocess": spec.hash,
+    }
+
+
+def fingerprints(manifest: Manifest) -> dict[str, str]:
+    """What identifies the data and its split, for the checkpoint."""
+    return {
+        "name": manifest.name,
+        "layout": manifest.layout,
+        "fingerprint": manifest.fingerprint(),
+        "split_fingerprint": manifest.split_fingerprint(),
+        "validation": manifest.validation,
+    }
+
+
+def run_tags(
+    manifest: Manifest, spec: PreprocessSpec, runtime: Runtime, report: WeightsReport | None
+) -> dict[str, str]:
+    """Tags that make runs findable: data, split and preprocessing fingerprints, device, where the weights came from."""
+    tags = {
+        "retino.data": manifest.name,
+        "retino.data_fingerprint": manifest.fingerprint(),
+        "retino.split_fingerprint": manifest.split_fingerprint(),
+        "retino.preprocess": spec.hash,
+        "retino.device": runtime.name,
+    }
+    if report is not None:
+        tags |= {"retino.weights": report.source, "retino.weights_sha256": report.sha256}
+    return tags
+
+
+def shorten(names: tuple[str, ...], *, most: int = 5) -> str:
+    """The first names, and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) + rest) or "none"
