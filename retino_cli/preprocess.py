@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -211,25 +212,24 @@ def _square(decoded: Decoded, box: tuple[int, int, int, int], spec: PreprocessSp
     """
     size, resample = spec.image_size, _FILTERS[spec.interpolation]
     left, top, right, bottom = _scaled(box, decoded.scale)
-    inner = (int(left), int(top), -int(-right // 1), -int(-bottom // 1))
+    inner = (int(left), int(top), math.ceil(right), math.ceil(bottom))
     crop = decoded.image.crop(inner)
+    # The margin is whole in original pixels, but seldom in the scaled picture's: paste on a whole pixel, and let the
+    # resize, which takes fractions, cut the exact square out.
+    margin = abs((box[2] - box[0]) - (box[3] - box[1])) // 2 / decoded.scale
     if right - left >= bottom - top:
         side = right - left
         strip = crop.resize((size, crop.height), resample, box=(left - inner[0], 0, right - inner[0], crop.height))
-        # The square's edge seldom falls on a whole pixel of the scaled picture: paste on a whole one, and let the
-        # resize, which takes fractions, cut the exact square out.
-        start = (top + bottom - side) / 2
-        whole = int(start // 1)
-        canvas = Image.new("RGB", (size, int(side) + 2))
-        canvas.paste(strip, (0, inner[1] - whole))
-        return canvas.resize((size, size), resample, box=(0, start - whole, size, start - whole + side))
+        start = top - margin
+        canvas = Image.new("RGB", (size, math.ceil(start % 1 + side)))
+        canvas.paste(strip, (0, inner[1] - math.floor(start)))
+        return canvas.resize((size, size), resample, box=(0, start % 1, size, start % 1 + side))
     side = bottom - top
     strip = crop.resize((crop.width, size), resample, box=(0, top - inner[1], crop.width, bottom - inner[1]))
-    start = (left + right - side) / 2
-    whole = int(start // 1)
-    canvas = Image.new("RGB", (int(side) + 2, size))
-    canvas.paste(strip, (inner[0] - whole, 0))
-    return canvas.resize((size, size), resample, box=(start - whole, 0, start - whole + side, size))
+    start = left - margin
+    canvas = Image.new("RGB", (math.ceil(start % 1 + side), size))
+    canvas.paste(strip, (inner[0] - math.floor(start), 0))
+    return canvas.resize((size, size), resample, box=(start % 1, 0, start % 1 + side, size))
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from retino_cli.errors import DataError
 
 # Only formats that photographs come in: Pillow would otherwise also hand a stray file to Ghostscript (EPS).
-FORMATS: Final = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+FORMATS: Final = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 
 _NPZ_MEMBER: Final = re.compile(r"^(?P<file>.+\.npz)#(?P<split>\w+)/(?P<row>\d+)$", re.DOTALL)
 _ORIENTATION_TAG: Final = 0x0112
@@ -196,7 +196,8 @@ _npz_guard: Final = threading.Lock()
 @lru_cache(maxsize=2)
 def _npz_array(path: str, member: str, mtime_ns: int, size: int) -> np.ndarray:
     """The array, kept in memory: an ``.npz`` has no cheaper way to one row. Time and size notice a new file."""
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here, because np.load leaves a file open that turns out to be no zip archive.
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         if member not in arrays:
             raise ValueError(f"no array {member}; there are {', '.join(sorted(arrays)) or 'none'}")
         images: np.ndarray = arrays[member]

@@ -163,12 +163,12 @@ class SlotWriter:
         record["sha256"] = np.frombuffer(bytes.fromhex(picture.sha256), dtype=np.uint8)
         at = slot * RECORD.itemsize
         _write_at(self._index, b"\0", at)
-        _write_at(self._pixels, picture.pixels.tobytes(), slot * self._slot_bytes)
+        _write_at(self._pixels, picture.pixels.data.cast("B"), slot * self._slot_bytes)
         _write_at(self._index, record.tobytes(), at)
         _write_at(self._index, bytes([READY]), at)
 
 
-def _write_at(file: int, data: bytes, offset: int) -> None:
+def _write_at(file: int, data: bytes | memoryview, offset: int) -> None:
     # A disk that fills up takes a part of the bytes first, and refuses only the rest.
     view = memoryview(data)
     while view:
