@@ -78,7 +78,7 @@ def test_hashes() -> None:
         {"mean": (0.0, 0.0, 0.0)},
         {"std": (1.0, 1.0, 1.0)},
     ]
-    changed = [dataclasses.replace(spec, **change) for change in changes]  # type: ignore[arg-type]  # one field each
+    changed = [dataclasses.replace(spec, **change) for change in changes]
     assert len({spec.hash, *(other.hash for other in changed)}) == 6
     assert [other.geometry_hash == spec.geometry_hash for other in changed] == [False, False, False, True, True]
     assert PreprocessSpec(mean=(0, 0, 0), std=(1, 1, 1), crop="none").hash == LAB.hash
@@ -99,7 +99,7 @@ def test_hashes() -> None:
 )
 def test_spec_refuses(fields: dict[str, object], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
-        PreprocessSpec(**fields)  # type: ignore[arg-type]  # wrong on purpose
+        PreprocessSpec(**fields)
     with pytest.raises(WeightsError, match=reason):
         PreprocessSpec.from_dict(PreprocessSpec().to_dict() | fields)
 
@@ -121,7 +121,7 @@ def test_spec_from_elsewhere() -> None:
 @pytest.mark.parametrize("size", [64, 100, 224, 512])
 @pytest.mark.parametrize("crop", ["retina", "none"])
 def test_pixels_equal_a_full_decode(fundus: Path, crop: str, size: int, interpolation: str) -> None:
-    spec = PreprocessSpec(size, crop=crop, interpolation=interpolation)  # type: ignore[arg-type]  # strings of the list
+    spec = PreprocessSpec(size, crop=crop, interpolation=interpolation)
     picture = prepare_picture(str(fundus), spec)
     assert picture.pixels.shape == (size, size, 3)
     assert picture.pixels.dtype == np.uint8
@@ -246,7 +246,7 @@ def test_real_photographs_equal_a_full_decode(real_data: Path, size: int) -> Non
     assert len(paths) == 6
     for path in paths:
         for crop in ("retina", "none"):
-            spec = PreprocessSpec(size, crop=crop)  # type: ignore[arg-type]  # strings of the list
+            spec = PreprocessSpec(size, crop=crop)
             picture = prepare_picture(str(path), spec)
             assert (picture.width, picture.height) == (4288, 2848)
             assert _difference(picture.pixels, _in_full(path, picture, spec)) < 0.5

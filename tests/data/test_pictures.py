@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import socket
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -260,15 +261,14 @@ def test_a_damaged_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFact
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "damaged.img"
     path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata
         try:
             decoded = decode(str(path), lambda w, h: 2)
         except DataError as error:
-            assert error.message.startswith(str(path))
+            refusal = error.message
         else:
-            scale = decoded.scale
+            refusal = ""
             assert decoded.image.mode == "RGB"
-            assert decoded.image.size == (-(-decoded.width // scale), -(-decoded.height // scale))
+            assert decoded.image.size == (-(-decoded.width // decoded.scale), -(-decoded.height // decoded.scale))
+    assert not refusal or refusal.startswith(str(path))
