@@ -47,12 +47,15 @@ def _download(connection: Connection, run_id: str, artifact: str) -> Path:
     downloads.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=downloads, prefix=".partial-"))
     try:
-        connection.call(connection.client.download_artifacts, run_id, artifact, str(partial), limits=UPLOADING)
+        # MLflow keeps the path below the run for a folder, but not for a file: its answer says where it lies.
+        fetched = connection.call(
+            connection.client.download_artifacts, run_id, artifact, str(partial), limits=UPLOADING
+        )
         target = downloads / artifact
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             shutil.rmtree(target)
-        (partial / artifact).replace(target)
+        Path(fetched).replace(target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
