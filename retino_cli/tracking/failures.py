@@ -55,6 +55,11 @@ def translate_error(error: Exception, location: Location) -> TrackingError:
     server_failed = isinstance(error, RestException) and code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
     if away or status >= 500 or server_failed:
         return Unavailable(f"The tracking server {where} does not answer: {_shorten_reason(error)}")
+    if location.is_server and not isinstance(error, RestException) and "error code 404" in text:
+        return TrackingError(
+            f"{where} answers, but not as an MLflow tracking server (no {text.partition('endpoint ')[2].split(' ')[0]})",
+            "Check --tracking-uri and MLFLOW_TRACKING_URI",
+        )
     if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
         return RunNotFoundError(text, "`retino runs` lists the runs")
     if "database is locked" in str(error):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +57,18 @@ def test_four_processes_that_open_a_new_store_at_once(empty_project: Path) -> No
     assert {(run.status, run.experiment) for run in runs} == {("FINISHED", "retino")}
 
 
+class NotFound(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on standard error."""
+
+
 def closed_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -84,6 +98,17 @@ def test_a_server_that_is_silent_is_told_within_seconds(empty_project: Path, sil
     with pytest.raises(TrackingError, match="does not answer: (timed out|nothing within)"):
         open_store(f"http://127.0.0.1:{silent_port}")
     assert time.monotonic() - start < 7
+
+
+def test_another_web_server_is_told(empty_project: Path) -> None:
+    server = http.server.HTTPServer(("127.0.0.1", 0), NotFound)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with pytest.raises(TrackingError, match="answers, but not as an MLflow tracking server"):
+            open_store(f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_an_unknown_host_is_told(empty_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
