@@ -36,7 +36,7 @@ _SYNC_EVERY: Final = 1.0  # seconds
 _SPARE_BYTES: Final = 64 << 20  # left free on the disk, for whatever else runs there
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be millions
 class _Job:
     slot: int
     source: str

@@ -59,11 +59,12 @@ def find_field(decoded: Decoded) -> tuple[tuple[int, int, int, int], bool]:
         return whole, True
     if surround > _BRIGHTEST_SURROUND * field:
         return whole, False
-    bright = np.asarray(light) > surround + max(3.0, _EDGE * (field - surround))
-    left, right = _fullest_run(bright.sum(axis=0))
-    top, bottom = _fullest_run(bright[:, left:right].sum(axis=1))
+    threshold = surround + max(3, int(_EDGE * (field - surround)))
+    bright = (np.asarray(light) > threshold).view(np.uint8)
+    left, right = _fullest_run(bright.sum(axis=0, dtype=np.int32))
+    top, bottom = _fullest_run(bright[:, left:right].sum(axis=1, dtype=np.int32))
     # Text above or below the field has widened the run of columns only where it was in the field's rows, too.
-    left, right = _fullest_run(bright[top:bottom].sum(axis=0))
+    left, right = _fullest_run(bright[top:bottom].sum(axis=0, dtype=np.int32))
     shorter, longer = sorted((right - left, bottom - top))
     if longer > 3 * shorter or 4 * longer < min(light.size):
         return whole, True
