@@ -56,8 +56,9 @@ def translate_error(error: Exception, location: Location) -> TrackingError:
     if away or status >= 500 or server_failed:
         return Unavailable(f"The tracking server {where} does not answer: {_shorten_reason(error)}")
     if location.is_server and not isinstance(error, RestException) and "error code 404" in text:
+        endpoint = text.partition("endpoint ")[2].partition(" ")[0]
         return TrackingError(
-            f"{where} answers, but not as an MLflow tracking server (no {text.partition('endpoint ')[2].split(' ')[0]})",
+            f"{where} answers, but not as an MLflow tracking server (it has no {endpoint})",
             "Check --tracking-uri and MLFLOW_TRACKING_URI",
         )
     if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
