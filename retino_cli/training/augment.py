@@ -80,13 +80,14 @@ def augment(images: Tensor, parameters: Tensor, augmentation: Augmentation) -> T
     """
     u = parameters.to(images.dtype)  # (B, 9)
     if augmentation.warps:
+        layout = torch.channels_last if images.stride(1) == 1 else torch.contiguous_format
         images = F.grid_sample(
             images,
             F.affine_grid(_affine(u, augmentation), list(images.shape), align_corners=False),
             mode="bilinear",
             padding_mode="zeros",
             align_corners=False,
-        )
+        ).contiguous(memory_format=layout)  # grid_sample forgets the layout
     elif augmentation.flips:
         images = _flip(images, u[:, 0] < 0.5, axis=3)
         images = _flip(images, u[:, 1] < 0.5, axis=2)

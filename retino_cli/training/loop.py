@@ -71,7 +71,7 @@ def train_epochs(setup: TrainingSetup, *, first_epoch: int, listen: Listener) ->
 
     for epoch in range(first_epoch, epochs + 1):
         began = time.perf_counter()
-        torch.manual_seed(config.seed * 1_000_003 + epoch)  # dropout
+        torch.manual_seed((config.seed * 1_000_003 + epoch) % 2**63)  # dropout
         order = draw_order(seed=config.seed, epoch=epoch, n_images=n)
         parameters = torch.from_numpy(draw_parameters(seed=config.seed, epoch=epoch, n_images=n)).float()
         losses = torch.zeros(len(starts), device=device)  # stay on the device: reading one would wait for the step

@@ -24,7 +24,8 @@ class Progress:
     best_value: float | None = None
 
     def after(self, done: EpochDone) -> Progress:
-        """The progress with one epoch more. A value that is undefined never beats one that is there."""
+        """The progress with one epoch more. A value that is undefined never beats one that is there; as long as none
+        has been defined, the latest epoch counts as the best."""
         value = done.metrics.get(self.key)
         if self.key and self.best_epoch and not self._beats(value):
             return replace(self, epoch=done.epoch)
@@ -36,8 +37,10 @@ class Progress:
         return bool(self.key) and 0 < self.patience <= self.epoch - self.best_epoch
 
     def _beats(self, value: float | None) -> bool:
-        if value is None or self.best_value is None:
-            return value is not None
+        if self.best_value is None:
+            return True
+        if value is None:
+            return False
         return value < self.best_value if self.key.endswith("/loss") else value > self.best_value
 
 
