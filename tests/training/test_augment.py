@@ -129,7 +129,6 @@ def test_rotation_equals_torchvisions(degrees: float) -> None:
     picture = scene()
     u = parameters(flip_x=0.9, flip_y=0.9, angle=(degrees / 180 + 1) / 2)
     out = augment(picture, u, Augmentation(rotation=180.0))
-    # torchvision calls counter-clockwise positive; here the positive direction is the picture's own (x right, y down).
     expected = reference.rotate(picture, degrees, interpolation=reference.InterpolationMode.BILINEAR)
     torch.testing.assert_close(out, expected, rtol=0, atol=2e-3)
 
