@@ -16,7 +16,7 @@ from retino_cli.models.checkpoint import load_checkpoint
 from retino_cli.runtime import choose_runtime
 from retino_cli.tracking import open_store
 from retino_cli.training.events import Listener, Note, ignore
-from retino_cli.training.setup import prepare_split
+from retino_cli.training.setup import find_checkpoint, prepare_split
 
 
 def evaluate(
@@ -35,16 +35,19 @@ def evaluate(
     """Evaluate the best checkpoint of training ``run`` (id, unique prefix, name or ``latest``).
 
     ``data`` is a data set other than the one it was trained on; ``split`` is train, val, test or all. Preprocessing
-    comes from the checkpoint. The evaluation is stored as a run of its own, linked to the training.
+    comes from the checkpoint, and so does the precision where it is ``auto``. The evaluation is stored as a run of its
+    own, linked to the training.
 
     Raises :class:`~retino_cli.errors.RetinoError` for an unknown run, an unreadable checkpoint, or data that has no
     such split (the message lists those that it has).
     """
+    runtime = choose_runtime(device, precision)
     store = open_store(tracking_uri)
     record = store.find(run, kinds=("train",))
-    runtime = choose_runtime(device, precision)
-    model, info = load_checkpoint(store.download(record.run_id, "checkpoint/best"), device=runtime.device)
+    model, info = load_checkpoint(find_checkpoint(store, record.run_id, "best"), device=runtime.device)
     trained = TrainConfig.from_dict(info.config)
+    if precision == "auto":  # the training's: the same images then give the same numbers
+        runtime = choose_runtime(device, trained.precision)
     own = data is None and layout is None
     if own:
         config = trained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from retino_cli.data.labelled import LabelledImages
 from retino_cli.data.manifest import Manifest
 from retino_cli.data.pictures import picture_size
 from retino_cli.data.prepared import prepare
-from retino_cli.errors import DataError, TrackingError, TrainingError
-from retino_cli.models.checkpoint import load_checkpoint
+from retino_cli.errors import DataError, RunNotFoundError, TrackingError, TrainingError
+from retino_cli.models.checkpoint import INFO_FILE, load_checkpoint
 from retino_cli.models.factory import build_model
+from retino_cli.models.folder_swap import locate_folder
 from retino_cli.models.weights import WeightsReport, load_file, load_imagenet, transfer
 from retino_cli.preprocess import IMAGENET_MEAN, IMAGENET_STD, PreprocessSpec
 from retino_cli.runtime import Runtime
@@ -118,9 +120,25 @@ def start_model(config: TrainConfig, store: Store, *, load: bool) -> tuple[nn.Mo
         report = load_file(model, config.weights)
     elif load and config.init is not None:
         source = store.find(config.init, kinds=("train",))
-        other, _info = load_checkpoint(store.download(source.run_id, "checkpoint/best"))
+        other, _info = load_checkpoint(find_checkpoint(store, source.run_id, "best"))
         report = transfer(model, other.state_dict(), source=f"run {source.name} ({source.run_id[:8]})")
     return model, report
+
+
+def find_checkpoint(store: Store, run_id: str, which: str) -> Path:
+    """The checkpoint ``best`` or ``last`` of a run. Raises RunNotFoundError where none has been written whole yet."""
+    try:
+        folder = store.download(run_id, f"checkpoint/{which}")
+    except RunNotFoundError:
+        # Killed between the two renames that put a checkpoint in its place: the one before stands beside it, whole.
+        folder = store.download(run_id, "checkpoint") / which
+    found = locate_folder(folder)
+    if found is None or not (found[0] / INFO_FILE).is_file():
+        raise RunNotFoundError(
+            f"Run {run_id[:8]} has no checkpoint yet: it was stopped before its first epoch was complete.",
+            f"Train it with: retino train --resume {run_id[:8]}",
+        )
+    return folder
 
 
 def resumed_config(store: Store, record: RunRecord, asked: TrainConfig) -> TrainConfig:
@@ -131,7 +149,7 @@ def resumed_config(store: Store, record: RunRecord, asked: TrainConfig) -> Train
     """
     try:
         stored = TrainConfig.from_dict(json.loads(store.download(record.run_id, "config.json").read_text("utf-8")))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RunNotFoundError) as error:
         raise TrackingError(f"Run {record.name} has no readable config.json: {error}", "Start a new run.") from error
     changes: dict[str, Any] = {"device": asked.device, "workers": asked.workers, "tracking_uri": asked.tracking_uri}
     for name in ("data", "epochs", "patience"):
@@ -144,6 +162,21 @@ def resumed_config(store: Store, record: RunRecord, asked: TrainConfig) -> Train
             f"Train longer with: retino train --resume {record.run_id[:8]} --epochs {2 * int(stored.epochs or 1)}",
         )
     return config
+
+
+def refuse_other_data(record: RunRecord, manifest: Manifest) -> None:
+    """Raise DataError where ``manifest`` is not what run ``record`` was trained on, or cut in another way: going on
+    would train on images that chose the best checkpoint, or the other way round."""
+    for tag, value, what in (
+        ("retino.data_fingerprint", manifest.fingerprint(), "holds other images or grades than"),
+        ("retino.split_fingerprint", manifest.split_fingerprint(), "is split in another way than"),
+    ):
+        if record.tags.get(tag, value) != value:
+            raise DataError(
+                f"{manifest.root} {what} the data that {record.name} was trained on.",
+                f"Name that data with --data, or start a new run from its weights: retino train --init "
+                f"{record.run_id[:8]} --data {manifest.root}",
+            )
 
 
 def run_name(config: TrainConfig, manifest: Manifest) -> str:

@@ -22,7 +22,13 @@ from retino_cli.evaluation.evaluation import Evaluation, judge, write_evaluation
 from retino_cli.evaluation.inference import predict
 from retino_cli.figures import style
 from retino_cli.figures.curves import draw_history
-from retino_cli.models.checkpoint import CheckpointInfo, load_checkpoint, load_training_state, save_checkpoint
+from retino_cli.models.checkpoint import (
+    CheckpointInfo,
+    load_checkpoint,
+    load_training_state,
+    recover_checkpoint,
+    save_checkpoint,
+)
 from retino_cli.runtime import choose_runtime
 from retino_cli.tracking import ActiveRun, Store, open_store
 from retino_cli.training import setup as starting
@@ -99,6 +105,8 @@ def train(
         runtime = choose_runtime(config.device, config.precision)
 
     manifest = read_manifest(config)
+    if record is not None:
+        starting.refuse_other_data(record, manifest)
     n_train = starting.count_training_images(manifest)
     config = resolve_config(config, n_train=n_train, native_size=starting.native_size(manifest))
     spec = starting.build_spec(config)
@@ -201,10 +209,12 @@ def _take_up(
 ) -> tuple[Progress, dict[str, Tensor]]:
     """Put the last whole checkpoint into model and optimizer; gives the progress and the best weights so far."""
     try:
-        last, best = (store.download(run.run_id, f"checkpoint/{which}") for which in ("last", "best"))
+        last, best = (starting.find_checkpoint(store, run.run_id, which) for which in ("last", "best"))
     except RunNotFoundError:
         listen(Note(f"Run {run.name} has no checkpoint yet: it starts again from its first epoch."))
         return progress, {}
+    for folder in (last, best):
+        recover_checkpoint(folder)
     model, info = load_checkpoint(last)
     setup.model.load_state_dict(model.state_dict())
     progress = unpack_state(setup.optimizer, load_training_state(last), progress)
@@ -251,11 +261,14 @@ def _run_epochs(
             "checkpoint/last",
             partial(save_checkpoint, model=setup.model, info=info, training_state=state),
         )
-        history.append({"epoch": float(done.epoch), **done.metrics})
+        history.append({"epoch": float(done.epoch), **done.metrics, "images_per_second": done.images_per_second})
         listen(replace(done, best=is_best))
         if progress.exhausted:
             listen(Note(f"Stopped early: {config.patience} epochs without a better {progress.key}."))
             break
+    if progress.key and progress.best_value is None:
+        text = f"{progress.key} was undefined after every epoch: the last epoch is kept, as nothing could be chosen."
+        listen(Note(text, "warning"))
     return progress, best, history
 
 
