@@ -168,12 +168,20 @@ def resolve_config(config: TrainConfig, *, n_train: int, native_size: int) -> Tr
     return replace(
         config,
         image_size=image_size,
-        stem=config.stem or ("3x3" if image_size <= SMALL_IMAGE else "7x7"),
+        stem=config.stem or stem_for(image_size),
         epochs=config.epochs or _epochs(recipe, n_train),
         batch_size=config.batch_size or _batch_size(recipe, config.arch, image_size),
         lr=config.lr or (recipe.lr_scratch if from_scratch else recipe.lr),
         **chosen,
     )
+
+
+def stem_for(image_size: int) -> str:
+    """The first convolution that suits images of ``image_size`` px: ``3x3`` up to 64 px, else ``7x7``.
+
+    The standard one leaves a 28 px picture one pixel at the end (MedMNIST's ResNets use the small one at 28 px, too).
+    """
+    return "3x3" if image_size <= SMALL_IMAGE else "7x7"
 
 
 def _image_size(recipe: Recipe, native_size: int) -> int:

@@ -89,4 +89,4 @@ def _show_error(error: RetinoError) -> None:
     console.print("[bold red]Error:[/]", end=" ", highlight=False)
     console.print(error.message, markup=False, highlight=False, soft_wrap=True)
     if error.hint:
-        console.print(error.hint, markup=False, highlight=False, soft_wrap=True)
+        console.print(error.hint[0].upper() + error.hint[1:], markup=False, highlight=False, soft_wrap=True)

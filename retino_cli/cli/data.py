@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retino_cli.cli import options as o
+from retino_cli.errors import UsageError
 from retino_cli.grades import SHORT_GRADE_NAMES
 
 if TYPE_CHECKING:
@@ -69,6 +70,10 @@ def synth(
     size: Annotated[int, typer.Option("--size", help="Side of the photographs in pixels.")] = 512,
     seed: o.Seed = 0,
     test_fraction: Annotated[float, typer.Option("--test-fraction", help="Share of the patients in test.")] = 0.2,
+    grades: Annotated[
+        str | None,
+        typer.Option("--grades", help="Shares of the grades 0-4, such as 1,1,1,1,1.", show_default="as in EyePACS"),
+    ] = None,
     masks: Annotated[bool, typer.Option("--masks", help="Write a mask of the lesions beside each photograph.")] = False,
     workers: o.Workers = None,
     as_json: o.Json = False,
@@ -93,6 +98,7 @@ def synth(
             patients=patients,
             size=size,
             seed=seed,
+            grade_distribution=None if grades is None else _shares(grades),
             test_fraction=test_fraction,
             masks=masks,
             workers=workers,
@@ -115,6 +121,13 @@ def synth(
     console = data_console()
     console.print(f"{made.images} SYNTHETIC photographs of {patients} patients in {folder}", markup=False)
     console.print(f"Next: retino data inspect {folder}", markup=False)
+
+
+def _shares(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--grades {text} is not a list of numbers.", "Give five shares, such as 1,1,1,1,1.") from None
 
 
 def _print_inspection(inspection: Inspection) -> None:

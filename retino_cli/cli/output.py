@@ -48,7 +48,7 @@ def new_table(*columns: str, title: str | None = None) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", overflow="ellipsis", no_wrap=True)
+        table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
     return table
 
 

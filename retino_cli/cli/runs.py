@@ -71,8 +71,9 @@ def runs(
         console.print(f"No runs in {store.where()}. Make one with: retino train", markup=False)
         return
     table = new_table("run", "name", "kind", "state", "data", "arch", "accuracy", "majority", "QWK", "started")
-    for place in (1, 2, 3, 4, 5):
-        table.columns[place].justify = "left"
+    for place, column in enumerate(table.columns):
+        column.justify = "left" if place <= 5 else "right"
+        column.no_wrap = place != 1  # a long name takes two lines; the numbers stay whole
     for record in records:
         collapsed = record.tags.get("retino.collapsed", "no") not in ("no", "")
         qwk = _format(_headline(record.metrics, "qwk"))

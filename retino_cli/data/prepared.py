@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from retino_cli.cache import cache_root
 from retino_cli.data.filling import ELSEWHERE, fill_slots
 from retino_cli.data.slots import SlotFiles
 from retino_cli.errors import DataError
@@ -64,18 +65,6 @@ class PreparedImages:
             raise IndexError("gather: a row was left out as unreadable; use only rows where `readable` is true")
         batch: np.ndarray = np.take(self.pixels, slots, axis=0)
         return batch
-
-
-def cache_root() -> Path:
-    """``RETINO_CACHE``, else ``$XDG_CACHE_HOME/retino``, else ``~/.cache/retino``. It need not exist yet."""
-    chosen = os.environ.get("RETINO_CACHE", "")
-    # A relative XDG_CACHE_HOME is to be ignored (XDG Base Directory Specification 0.8).
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(chosen) if chosen else Path(shared if os.path.isabs(shared) else "~/.cache") / "retino"
-    try:
-        return folder.expanduser().absolute()
-    except RuntimeError as error:
-        raise DataError("there is no home folder to keep prepared pictures in", ELSEWHERE) from error
 
 
 def prepare(

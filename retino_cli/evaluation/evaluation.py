@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from retino_cli.data.manifest import Manifest
+from retino_cli.evaluation import metrics as scores
 from retino_cli.evaluation.baselines import fellow_eye_baseline
 from retino_cli.evaluation.metrics import (
     Undefined,
-    accuracy,
     confusion_matrix,
     is_collapsed,
     quadratic_weighted_kappa,
@@ -81,10 +81,11 @@ class Evaluation:
         if self.collapsed is None:
             return None
         share = float(self.confusion[:, self.collapsed].sum() / self.confusion.sum())
+        accuracy, majority = self.metrics["accuracy"], self.metrics["majority_accuracy"]
         return (
             f"COLLAPSED: {share:.1%} of the predictions on {self.split} are grade {self.collapsed} "
-            f"({SHORT_GRADE_NAMES[self.collapsed]}). Accuracy {self.metrics['accuracy']:.3f} is what "
-            f"that grade's share gives (majority baseline {self.metrics['majority_accuracy']:.3f}); the model tells no pictures apart."
+            f"({SHORT_GRADE_NAMES[self.collapsed]}). Accuracy {accuracy:.3f} is that grade's share of the images "
+            f"(majority baseline {majority:.3f}): the model tells no pictures apart."
         )
 
 
@@ -136,6 +137,6 @@ def _fellow_eye(predictions: Predictions, manifest: Manifest) -> dict[str, float
     qwk = float(quadratic_weighted_kappa(matrix))
     return {
         "fellow_eye_share": float(baseline.found.mean()),
-        "fellow_eye_accuracy": float(accuracy(matrix)),
+        "fellow_eye_accuracy": float(scores.accuracy(matrix)),
         **({"fellow_eye_qwk": qwk} if np.isfinite(qwk) else {}),
     }

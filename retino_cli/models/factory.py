@@ -1,4 +1,4 @@
-"""The one place where a model is made from its names."""
+"""The one place where a model is made from its names, which :mod:`retino_cli.config` lists."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 from torch import nn
 
+from retino_cli.config import ARCHITECTURES, HEADS, STEMS
 from retino_cli.errors import UsageError
 from retino_cli.models.resnet import BasicBlock, Bottleneck, ResNet
 
@@ -15,13 +16,6 @@ _DEPTHS: Final[dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, i
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
 }
-
-ARCHITECTURES: Final[tuple[str, ...]] = tuple(_DEPTHS)
-HEADS: Final[tuple[str, ...]] = ("lab", "linear")
-STEMS: Final[tuple[str, ...]] = ("7x7", "3x3")
-
-SMALL_IMAGE_SIZE: Final = 64
-"""Pictures up to this many px get the 3x3 stem: the standard one leaves a 28 px picture one pixel at the end."""
 
 
 def build_model(arch: str, *, head: str = "linear", stem: str = "7x7", dropout: float = 0.25) -> ResNet:
@@ -37,11 +31,6 @@ def build_model(arch: str, *, head: str = "linear", stem: str = "7x7", dropout: 
         raise UsageError(f"Dropout {dropout:g} is out of range: it is a probability, at least 0 and below 1.")
     block, layers = _DEPTHS[arch]
     return ResNet(block, layers, head=head, stem=stem, dropout=dropout)
-
-
-def stem_for(image_size: int) -> str:
-    """The stem that suits pictures of ``image_size`` px: ``"3x3"`` up to 64 px, else ``"7x7"``."""
-    return "3x3" if image_size <= SMALL_IMAGE_SIZE else "7x7"
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -20,9 +20,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from retino_cli.config import ARCHITECTURES
 from retino_cli.errors import UsageError, WeightsError
 from retino_cli.models.download import fetch, hash_file
-from retino_cli.models.factory import ARCHITECTURES
 
 BASE_URL = "https://download.pytorch.org/models/"
 IMAGENET_FILES: dict[str, str] = {

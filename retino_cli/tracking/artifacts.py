@@ -6,11 +6,11 @@ import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
 
+from retino_cli.cache import cache_root
 from retino_cli.errors import RunNotFoundError
 from retino_cli.tracking.connection import UPLOADING, Connection
 from retino_cli.tracking.location import path_of_uri
 from retino_cli.tracking.names import check_artifact
-from retino_cli.tracking.spool import find_cache_folder
 
 
 def list_artifacts(connection: Connection, run_id: str, folder: str = "") -> list[str]:
@@ -43,7 +43,7 @@ def fetch_artifact(connection: Connection, run_id: str, artifact: str) -> Path:
 
 
 def _download(connection: Connection, run_id: str, artifact: str) -> Path:
-    downloads = find_cache_folder() / "downloads" / run_id
+    downloads = cache_root() / "downloads" / run_id
     downloads.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=downloads, prefix=".partial-"))
     try:

@@ -24,15 +24,9 @@ from typing import Any
 
 from filelock import FileLock
 
+from retino_cli.cache import cache_root
+
 Entry = dict[str, Any]
-
-
-def find_cache_folder() -> Path:
-    """``RETINO_CACHE``, else ``XDG_CACHE_HOME/retino``, else ``~/.cache/retino``."""
-    if folder := os.environ.get("RETINO_CACHE"):
-        return Path(folder).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "retino"
 
 
 class Spool:
@@ -42,7 +36,7 @@ class Spool:
         self.run_id = run_id
         self.name = name
         self.uri = uri
-        self.folder = find_cache_folder() / "runs" / run_id
+        self.folder = cache_root() / "runs" / run_id
         self._lock = FileLock(self.folder / "lock")
         self._entries: list[Entry] = []
         self._sent = 0
@@ -53,7 +47,7 @@ class Spool:
     def find_all(cls, uri: str) -> list[Spool]:
         """The spools of runs in the store ``uri`` that hold something, oldest first."""
         spools = []
-        for file in sorted(find_cache_folder().glob("runs/*/run.json"), key=lambda path: path.stat().st_mtime):
+        for file in sorted(cache_root().glob("runs/*/run.json"), key=lambda path: path.stat().st_mtime):
             try:
                 about = json.loads(file.read_text(encoding="utf-8"))
                 if about["uri"] == uri:

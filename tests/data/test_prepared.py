@@ -23,7 +23,7 @@ from PIL import Image
 
 from retino_cli.data import filling
 from retino_cli.data.manifest import COLUMNS, Manifest, load_manifest
-from retino_cli.data.prepared import PreparedImages, cache_root, prepare
+from retino_cli.data.prepared import PreparedImages, prepare
 from retino_cli.errors import DataError
 from retino_cli.preprocess import PreprocessSpec, prepare_picture
 
@@ -416,19 +416,6 @@ def test_the_folder_says_what_it_holds(manifest: Manifest, cache: Path) -> None:
     described = json.loads((folder / "spec.json").read_text())
     assert described["root"] == str(manifest.root)
     assert described["spec"]["image_size"] == 48
-
-
-def test_cache_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("RETINO_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    assert cache_root() == tmp_path / ".cache" / "retino"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_root() == tmp_path / ".cache" / "retino"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_root() == tmp_path / "xdg" / "retino"
-    monkeypatch.setenv("RETINO_CACHE", "~/prepared")
-    assert cache_root() == tmp_path / "prepared"
 
 
 @pytest.mark.real_data

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torchvision
 
+from retino_cli.config import ARCHITECTURES, HEADS, STEMS, stem_for
 from retino_cli.errors import UsageError
-from retino_cli.models.factory import ARCHITECTURES, HEADS, STEMS, build_model, count_parameters, stem_for
+from retino_cli.models.factory import build_model, count_parameters
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import torch
 import torchvision
 from torch import nn
 
-from retino_cli.models.factory import ARCHITECTURES, build_model
+from retino_cli.config import ARCHITECTURES
+from retino_cli.models.factory import build_model
 from retino_cli.models.resnet import BasicBlock, Bottleneck, ResNet
 
 LAYERS = {
