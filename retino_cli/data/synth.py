@@ -14,11 +14,11 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final, Literal
 
@@ -214,26 +214,61 @@ def _write_picture(picture: Picture, *, folder: Path, size: int, seed: int, mask
 def _write_all(
     write: Callable[[Picture], None], pictures: Sequence[Picture], workers: int
 ) -> Generator[None, None, None]:
-    """Write every picture, in this process or in ``workers`` others; yields after each."""
+    """Write every picture, in this process or in ``workers`` others; yields after each.
+
+    A pool of the standard library may hang when it is interrupted twice. Pictures take about the same time each: equal
+    shares, one for each process, do as well, and can be ended at once.
+    """
     if workers == 1:
         yield from map(write, pictures)
         return
     # Spawned, because a fork of a process in which torch has started threads may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_ctrl_c_to_the_parent)
+    processes: list[SpawnProcess] = []
+    left: dict[Connection, int] = {}  # pictures that are still to come from each process
     try:
-        yield from pool.map(write, pictures, chunksize=max(1, min(8, len(pictures) // (4 * workers))))
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a drawing process ended before its work was done",
-            hint='draw in one process (workers=1), or keep the calls of your script below if __name__ == "__main__":',
-        ) from error
+        for start in range(workers):
+            share = pictures[start::workers]
+            receiver, sender = context.Pipe(duplex=False)
+            process = context.Process(target=_write_share, args=(write, share, sender), daemon=True)
+            process.start()
+            sender.close()
+            processes.append(process)
+            left[receiver] = len(share)
+        while left:
+            for receiver in [pipe for pipe in wait(list(left)) if isinstance(pipe, Connection)]:
+                try:
+                    error: Exception | None = receiver.recv()
+                except EOFError:
+                    raise DataError(
+                        "a drawing process ended before its work was done",
+                        hint="draw in one process (workers=1), or keep the calls of a script below "
+                        'if __name__ == "__main__":',
+                    ) from None
+                if error is not None:
+                    raise error
+                left[receiver] -= 1
+                if left[receiver] == 0:
+                    del left[receiver]
+                yield
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
 
 
-def _leave_ctrl_c_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _write_share(write: Callable[[Picture], None], share: Sequence[Picture], sender: Connection) -> None:
+    """Run in a process of its own: write ``share``, and report each picture, or the error that ended the work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
+    try:
+        for picture in share:
+            write(picture)
+            sender.send(None)
+    except BrokenPipeError:  # the parent is gone
+        return
+    except Exception as error:
+        sender.send(error)
 
 
 def _choose_workers(workers: int | None, pictures: int, size: int) -> int:

@@ -6,7 +6,10 @@ import csv
 import errno
 import hashlib
 import json
+import operator
+import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +257,14 @@ def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(dataset
     )
     assert digests(again.folder) == digests(dataset)
     assert seen == [(n, 24) for n in range(1, 25)]
+
+
+def test_what_goes_wrong_in_a_process_is_raised_here() -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(synth._write_all(partial(operator.truediv, 1), [1, 0], 2))  # type: ignore[arg-type, list-item]  # fails on 0
+    with pytest.raises(DataError, match="drawing process ended") as caught:
+        list(synth._write_all(os._exit, [3, 3], 2))  # type: ignore[list-item]  # dies without a word
+    assert "workers=1" in caught.value.hint
 
 
 def test_another_seed_gives_other_bytes(dataset: Path, tmp_path: Path) -> None:
