@@ -216,7 +216,7 @@ def _report(store: Store, parent: str, starts: tuple[str, ...], trained_now: set
             if record is None:
                 continue
             history = store.history(record.run_id)
-            split = "test" if "test/accuracy" in record.metrics else "best_val"
+            split = "test" if "test/accuracy" in record.metrics else "val_best"
             by_epoch = "epoch_test/accuracy" if split == "test" else "val/accuracy"
             splits.append("test" if split == "test" else "val")
             for name in ("majority_accuracy", "fellow_eye_accuracy", "fellow_eye_qwk"):

@@ -94,7 +94,7 @@ def runs(
 
 
 def _headline(metrics: dict[str, float], name: str) -> float | None:
-    for prefix in ("test", "best_val", "val", "train", "all"):
+    for prefix in ("test", "val_best", "val", "train", "all"):
         if f"{prefix}/{name}" in metrics:
             return metrics[f"{prefix}/{name}"]
     return None

@@ -298,7 +298,7 @@ def _finish(
         evaluations[split] = evaluation
         run.write_folder(split, partial(write_evaluation, evaluation))
         # One value per run and name: the curves by epoch are called val/... and epoch_test/...
-        run.log_metrics(evaluation.defined("test" if split == "test" else "best_val"))
+        run.log_metrics(evaluation.defined("test" if split == "test" else "val_best"))
     run.log_metrics({"best_epoch": float(progress.best_epoch)})
     run.write_folder("curves", lambda folder: _write_curves(folder, history, run.name))
     shown = evaluations.get("test", evaluations.get("val"))
