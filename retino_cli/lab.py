@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from retino_cli.config import TrainConfig
-from retino_cli.errors import UsageError, WeightsError
+from retino_cli.errors import DataError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     from retino_cli.tracking import RunRecord, Store
@@ -113,6 +113,11 @@ def run_lab(
     if not scratch_only:
         _check_weights(files)
     manifest = read_manifest(config)
+    if not manifest.table["split"].isin(["val", "test"]).any():
+        raise DataError(
+            f"{manifest.root} has no test images, and none are kept for validation: there is nothing to judge by.",
+            "Let some be kept, with --val-fraction 0.1",
+        )
     store = open_store(config.tracking_uri)
     key = _key(config, files, manifest.fingerprint())
     parent_record = next(

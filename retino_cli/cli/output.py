@@ -85,7 +85,11 @@ def grade_table(metrics: Metrics) -> Table:
 def confusion_table(name: str, matrix: np.ndarray) -> Table:
     """Rows true grade, columns predicted; counts with the share of the row, the diagonal green, misses by two or more
     grades red."""
-    table = new_table("true \\ predicted", *(f"{k} {SHORT_GRADE_NAMES[k]}" for k in GRADES), "images", title=name)
+    from rich.markup import escape
+
+    table = new_table(
+        "true \\ predicted", *(f"{k} {SHORT_GRADE_NAMES[k]}" for k in GRADES), "images", title=escape(name)
+    )
     for true in GRADES:
         total = int(matrix[true].sum())
         cells = []

@@ -18,7 +18,7 @@ from retino_cli.cli.output import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from retino_cli.evaluation.compare import Comparison
+    from retino_cli.evaluation.compare import ComparedRun, Comparison
     from retino_cli.evaluation.evaluation import Evaluation
     from retino_cli.lab import LabReport
     from retino_cli.training.train import TrainResult
@@ -33,9 +33,6 @@ def print_training(result: TrainResult, *, as_json: bool) -> None:
     console.print(f"Best epoch {result.best_epoch} of {result.epochs}, by validation {result.config.select_by}.")
     for evaluation in result.evaluations.values():
         console.print(evaluation_table(evaluation))
-    shown = result.evaluations.get("test", result.evaluations.get("val"))
-    if shown is not None:
-        warn(shown.warning)
     short = result.run_id[:8]
     console.print(f"Run    {result.run_name} ({result.run_id})", markup=False)
     console.print(f"Store  {result.store}", markup=False)
@@ -52,6 +49,7 @@ def print_training(result: TrainResult, *, as_json: bool) -> None:
 def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     """One evaluation: metrics, grades, confusion matrix."""
     if as_json:
+        warn(evaluation.warning)
         print_json(evaluation.to_dict())
         return
     console = data_console()
@@ -65,15 +63,18 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
 
 def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     """Parameters that differ, and metrics side by side with the best marked."""
+    from rich.markup import escape
+
     if as_json:
+        _warn_of_collapse(comparison.runs)
         print_json(comparison.to_dict())
         return
     console = data_console()
-    labels = [run.label for run in comparison.runs]
+    labels = [escape(run.label) for run in comparison.runs]
     if comparison.differing:
         table = new_table("parameter", *labels, title="what differs")
         for name, values in comparison.differing.items():
-            table.add_row(name, *(value or "-" for value in values))
+            table.add_row(name, *(escape(value) or "-" for value in values))
         console.print(table)
     else:
         console.print("The runs have the same parameters.")
@@ -84,14 +85,15 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
         cells = [f"{run.metrics[name]:.4f}" for run in comparison.runs]
         table.add_row(label, *(f"[bold green]{c} *[/]" if i in best else f"{c}  " for i, c in enumerate(cells)))
     console.print(table)
-    for run in comparison.runs:
-        if run.collapsed is not None:
-            warn(f"COLLAPSED: {run.label} predicts (almost) only grade {run.collapsed}; its accuracy means nothing.")
+    _warn_of_collapse(comparison.runs)
     console.print(f"Figures and tables are stored as run {comparison.run_id}, folder comparison/", markup=False)
 
 
 def print_lab(report: LabReport, *, as_json: bool) -> None:
     """The table of highest accuracies with the baselines in it."""
+    for row in report.rows:
+        if row.collapsed is not None:
+            warn(f"COLLAPSED: {row.arch}, {row.start} predicts (almost) only grade {row.collapsed}.")
     if as_json:
         print_json(report.to_dict())
         return
@@ -110,9 +112,6 @@ def print_lab(report: LabReport, *, as_json: bool) -> None:
         qwk = "n/a" if report.fellow_eye_qwk is None else f"{report.fellow_eye_qwk:.4f}"
         table.add_row("fellow eye's grade", "no pixel read", "", "", f"{report.fellow_eye_accuracy:.4f}", qwk)
     console.print(table)
-    for row in report.rows:
-        if row.collapsed is not None:
-            warn(f"COLLAPSED: {row.arch}, {row.start} predicts (almost) only grade {row.collapsed}.")
     _print_files(console, report.run_id, report.files)
     console.print(f"Store  {report.store}; browse with: {report.ui_command}", markup=False)
 
@@ -121,6 +120,12 @@ def warn(text: str | None) -> None:
     """A sentence in red on stderr; nothing for None."""
     if text:
         notes_console().print(text, style="bold red", markup=False, soft_wrap=True)
+
+
+def _warn_of_collapse(runs: tuple[ComparedRun, ...]) -> None:
+    for run in runs:
+        if run.collapsed is not None:
+            warn(f"COLLAPSED: {run.label} predicts (almost) only grade {run.collapsed}; its accuracy means nothing.")
 
 
 def _print_files(console: Console, run_id: str, files: tuple[str, ...]) -> None:

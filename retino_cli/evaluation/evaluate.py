@@ -9,6 +9,7 @@ import torch
 
 from retino_cli.config import TrainConfig
 from retino_cli.data.configured import read_manifest
+from retino_cli.data.manifest import Manifest
 from retino_cli.errors import DataError
 from retino_cli.evaluation.evaluation import Evaluation, judge, write_evaluation
 from retino_cli.evaluation.inference import predict
@@ -60,7 +61,7 @@ def evaluate(
             seed=trained.seed,
         )
     try:
-        manifest = read_manifest(config)
+        manifest = _read_as_trained(config, trained) or read_manifest(config)
     except DataError as error:
         if own:
             raise DataError(
@@ -118,3 +119,13 @@ def evaluate(
         active.log_metrics(evaluation.defined(split))
         active.set_tags({"retino.collapsed": "no" if evaluation.collapsed is None else f"grade {evaluation.collapsed}"})
     return evaluation
+
+
+def _read_as_trained(config: TrainConfig, trained: TrainConfig) -> Manifest | None:
+    """Data in another place, read by the columns that the training named; None where it has no such columns."""
+    if trained.image_column is None or config.layout is not None or config.image_column is not None:
+        return None
+    try:
+        return read_manifest(replace(trained, data=config.data))
+    except DataError:
+        return None

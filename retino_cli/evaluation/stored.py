@@ -49,7 +49,7 @@ def read_stored(store: Store, runs: list[str], *, split: str | None = None) -> l
         wanted = f"predictions on split {split}" if split is not None else "predictions on one common split"
         raise RunNotFoundError(
             f"There are no {wanted}. Stored are: {listed}.",
-            f"Make them: retino eval {records[0].run_id[:8]} --split {split or 'test'}",
+            f"Make them with: retino eval RUN --split {split or 'test'}, and name the evaluations that it makes.",
         )
     chosen = split or common[0]
     return [
