@@ -72,7 +72,9 @@ def synth(
     test_fraction: Annotated[float, typer.Option("--test-fraction", help="Share of the patients in test.")] = 0.2,
     grades: Annotated[
         str | None,
-        typer.Option("--grades", help="Shares of the grades 0-4, such as 1,1,1,1,1.", show_default="as in EyePACS"),
+        typer.Option(
+            "--grade-distribution", help="Shares of the grades 0-4, such as 1,1,1,1,1.", show_default="as in EyePACS"
+        ),
     ] = None,
     masks: Annotated[bool, typer.Option("--masks", help="Write a mask of the lesions beside each photograph.")] = False,
     workers: o.Workers = None,
@@ -127,7 +129,9 @@ def _shares(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"--grades {text} is not a list of numbers.", "Give five shares, such as 1,1,1,1,1.") from None
+        raise UsageError(
+            f"--grade-distribution {text} is not a list of numbers.", "Give five shares, such as 1,1,1,1,1."
+        ) from None
 
 
 def _print_inspection(inspection: Inspection) -> None:

@@ -23,7 +23,10 @@ def main() -> int:
     patients, size, epochs = (SMOKE_PATIENTS, SMOKE_SIZE, SMOKE_EPOCHS) if chosen.smoke else (PATIENTS, SIZE, EPOCHS)
     common = f"--data data --epochs {epochs} --image-size {size * 4 // 5} --experiment demo"
     commands = (
-        (f"data synth data --patients {patients} --size {size} --grades 3,1,2,2,2", "Draw SYNTHETIC photographs."),
+        (
+            f"data synth data --patients {patients} --size {size} --grade-distribution 3,1,2,2,2",
+            "Draw SYNTHETIC photographs.",
+        ),
         ("data inspect data", "What is in them?"),
         (f"train {common} --recipe lab --run-name lab-recipe", "Train by the course lab's recipe."),
         (
