@@ -25,6 +25,7 @@ CROPS: Final = ("retina", "none")
 NORMALISATIONS: Final = ("imagenet", "none")
 AUGMENTATIONS: Final = ("none", "flips", "strong")
 SELECT_BY: Final = ("qwk", "accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "referable_auc", "loss")
+SPLITTINGS: Final = ("official", "patient")
 PRECISIONS: Final = ("auto", "float32", "bfloat16")
 
 SMALL_IMAGE: Final = 64
@@ -55,7 +56,8 @@ _TAKEN_AS_THEY_ARE: Final = (
 class TrainConfig:
     """What to train, on what, and how.
 
-    Sizes are in pixels, ``val_fraction`` is the share of the training images that become validation where the data set
+    ``split`` is ``official``, or ``patient`` to cut a data set anew so that no patient is in two splits. Sizes are in
+    pixels, ``val_fraction`` is the share of the training images that become validation where the data set
     has none, ``patience`` is a number of epochs without a better validation value (0: never stop early). ``None``
     leaves a field to the recipe or to the data.
 
@@ -69,6 +71,7 @@ class TrainConfig:
     split_column: str | None = None
     patient_column: str | None = None
     val_fraction: float = 0.1
+    split: str = "official"
     skip_unreadable: bool = False
 
     arch: str = "resnet18"
@@ -108,6 +111,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _one_of("--arch", self.arch, ARCHITECTURES)
+        _one_of("--split", self.split, SPLITTINGS)
         _one_of("--recipe", self.recipe, tuple(RECIPES))
         _one_of("--head", self.head, HEADS)
         _one_of("--stem", self.stem, STEMS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from retino_cli.errors import UsageError
 from retino_cli.grades import SHORT_GRADE_NAMES
 
 if TYPE_CHECKING:
+    from retino_cli.data.audit import Audit
     from retino_cli.data.inspect import Inspection, SplitSummary
 
 app = typer.Typer(
@@ -28,21 +30,35 @@ def inspect(
     split_column: o.SplitColumn = None,
     patient_column: o.PatientColumn = None,
     val_fraction: o.ValFraction = 0.1,
+    split: o.Splitting = "official",
     seed: o.Seed = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not look at the pictures.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="End with exit code 1 where a split leaks.")] = False,
+    leaks_to: Annotated[
+        Path | None,
+        typer.Option("--leaks-to", help="Write the leaking images to this CSV.", show_default="not written"),
+    ] = None,
+    workers: o.Workers = None,
     as_json: o.Json = False,
 ) -> None:
-    """Report what a data set holds: images per split and grade, missing and ungradable ones, patients.
+    """Report what a data set holds, and what is wrong with it.
 
-    The layout is recognised, or named with --format. Nothing is decoded and nothing written.
+    Images per split and grade, missing and ungradable ones, patients; patients in more than one split, identical
+    pictures within and across splits, unreadable, nearly black and grey pictures; and what each split scores without a
+    look at a picture (the most frequent grade; the grade of the patient's other eye). The layout is recognised, or
+    named with --format. The data set is not changed.
 
     Example:
 
-    retino data inspect data --json
+    retino data inspect data --strict
     """
-    from retino_cli.cli.output import data_console, print_json
+    from retino_cli.cli.display import Display
+    from retino_cli.cli.output import print_json
     from retino_cli.config import TrainConfig
+    from retino_cli.data.audit import audit_manifest, audit_pictures, write_leaks
     from retino_cli.data.configured import read_manifest
     from retino_cli.data.inspect import inspect_manifest
+    from retino_cli.training.events import Preparing
 
     config = TrainConfig(
         data=path,
@@ -52,15 +68,36 @@ def inspect(
         split_column=split_column,
         patient_column=patient_column,
         val_fraction=val_fraction,
+        split=split,
         seed=seed,
     )
-    inspection = inspect_manifest(read_manifest(config))
+    manifest = read_manifest(config)
+    inspection = inspect_manifest(manifest)
+    audit = audit_manifest(manifest)
+    if not quick:
+        with Display(quiet=as_json) as display:
+            pictures = audit_pictures(
+                manifest, workers=workers, on_progress=lambda done, total: display(Preparing(done, total))
+            )
+        audit = replace(audit, pictures=pictures)
+    if leaks_to is not None:
+        write_leaks(audit, leaks_to)
     if as_json:
-        print_json(inspection.to_dict())
-        return
+        print_json(inspection.to_dict() | {"audit": audit.to_dict()})
+    else:
+        _print_all(inspection, audit)
+    if strict and audit.leaks:
+        raise typer.Exit(1)
+
+
+def _print_all(inspection: Inspection, audit: Audit) -> None:
+    from retino_cli.cli.audit import print_audit
+    from retino_cli.cli.output import data_console
+
     console = data_console()
     console.print(f"{inspection.name}: layout {inspection.layout}, {inspection.root}", markup=False)
     _print_inspection(inspection)
+    print_audit(audit)
 
 
 @app.command("synth")

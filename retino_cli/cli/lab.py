@@ -33,6 +33,7 @@ def lab(
         bool, typer.Option("--scratch-only", help="Only the two models that start from random weights.")
     ] = False,
     val_fraction: o.ValFraction = D.val_fraction,
+    split: o.Splitting = D.split,
     skip_unreadable: o.SkipUnreadable = D.skip_unreadable,
     seed: o.Seed = D.seed,
     device: o.Device = D.device,
@@ -64,6 +65,7 @@ def lab(
         epochs=epochs,
         image_size=image_size,
         val_fraction=val_fraction,
+        split=split,
         skip_unreadable=skip_unreadable,
         seed=seed,
         device=device,

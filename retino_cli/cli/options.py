@@ -53,6 +53,16 @@ ValFraction = Annotated[
         rich_help_panel=DATA_PANEL,
     ),
 ]
+Splitting = Annotated[
+    str,
+    typer.Option(
+        "--split",
+        metavar="official|patient",
+        envvar="RETINO_SPLIT",
+        help="patient: cut the data anew, so that no patient is in two splits.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
 SkipUnreadable = Annotated[
     bool,
     typer.Option(

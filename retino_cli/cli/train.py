@@ -54,6 +54,7 @@ def train(
     split_column: o.SplitColumn = D.split_column,
     patient_column: o.PatientColumn = D.patient_column,
     val_fraction: o.ValFraction = D.val_fraction,
+    split: o.Splitting = D.split,
     skip_unreadable: o.SkipUnreadable = D.skip_unreadable,
     arch: Annotated[str, _model("--arch", help="Network.", choices=ARCHITECTURES)] = D.arch,
     pretrained: Annotated[

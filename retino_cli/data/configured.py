@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from retino_cli.config import TrainConfig
 from retino_cli.data.manifest import ColumnNames, Manifest, load_manifest
+from retino_cli.data.resplit import split_by_patient
 from retino_cli.errors import UsageError
 
 
@@ -23,6 +24,9 @@ def read_manifest(config: TrainConfig) -> Manifest:
         raise UsageError(
             "--split-column and --patient-column need --image-column and --label-column.", "Give those two as well."
         )
-    return load_manifest(
+    manifest = load_manifest(
         config.data, layout=config.layout, columns=columns, val_fraction=config.val_fraction, seed=config.seed
     )
+    if config.split == "patient":
+        return split_by_patient(manifest, val_fraction=config.val_fraction, seed=config.seed)
+    return manifest

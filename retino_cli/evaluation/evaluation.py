@@ -108,7 +108,9 @@ def judge(
         split=split,
         predictions=predictions,
         metrics=summarise(predictions),
-        baselines=_fellow_eye(predictions, manifest) if manifest is not None and split in ("val", "test") else {},
+        baselines=_fellow_eye(predictions, manifest, split)
+        if manifest is not None and split in ("val", "test")
+        else {},
         confusion=confusion_matrix(predictions.grade, predictions.predicted),
         collapsed=is_collapsed(predictions),
     )
@@ -124,9 +126,12 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     style.save(draw_confusion(named, normalise=True), folder / "confusion_matrix_normalised")
 
 
-def _fellow_eye(predictions: Predictions, manifest: Manifest) -> dict[str, float]:
+def _fellow_eye(predictions: Predictions, manifest: Manifest, split: str) -> dict[str, float]:
     table = manifest.table
-    train = table[table["split"] == "train"]
+    # Test is judged against all of the official train split; the part of it that was cut off as validation, against the
+    # rest.
+    split_of = table["split"] if split == "val" else manifest.official_split
+    train = table[(split_of == "train").to_numpy()]
     judged = pd.DataFrame({"patient_id": predictions.patient_id, "eye": predictions.eye, "grade": predictions.grade})
     if train.empty or not ((judged["patient_id"] != "") & (judged["eye"] != "")).any():
         return {}

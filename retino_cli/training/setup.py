@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from retino_cli.config import TrainConfig
+from retino_cli.data.audit import Audit, PictureAudit, find_identical, find_patient_leaks
 from retino_cli.data.labelled import LabelledImages
 from retino_cli.data.manifest import Manifest
 from retino_cli.data.pictures import picture_size
@@ -104,6 +105,17 @@ def prepare_split(
     if images.fallbacks:
         listen(Note(f"{split}: no retina was found in {images.fallbacks} images; they are used uncropped."))
     return LabelledImages.of(part, images)
+
+
+def find_leaks(manifest: Manifest, spec: PreprocessSpec) -> tuple[str, ...]:
+    """One sentence for each way in which the official splits are not independent: shared patients, the same picture.
+
+    The quick part of the audit: the pictures are those that the training has prepared anyway.
+    """
+    there = manifest.with_files()
+    prepared = prepare(there, spec, skip_unreadable=True)
+    pictures = PictureAudit(int(prepared.readable.sum()), find_identical(there, prepared), (), (), ())
+    return Audit(find_patient_leaks(manifest), (), pictures).leaks
 
 
 def start_model(config: TrainConfig, store: Store, *, load: bool) -> tuple[nn.Module, WeightsReport | None]:
@@ -209,13 +221,18 @@ def fingerprints(manifest: Manifest) -> dict[str, str]:
 
 
 def run_tags(
-    manifest: Manifest, spec: PreprocessSpec, runtime: Runtime, report: WeightsReport | None
+    manifest: Manifest,
+    spec: PreprocessSpec,
+    runtime: Runtime,
+    report: WeightsReport | None,
+    leaks: tuple[str, ...],
 ) -> dict[str, str]:
     """Tags that make runs findable: data, split and preprocessing fingerprints, device, where the weights came from."""
     tags = {
         "retino.data": manifest.name,
         "retino.data_fingerprint": manifest.fingerprint(),
         "retino.split_fingerprint": manifest.split_fingerprint(),
+        "retino.leaks": "; ".join(leaks) or "none found",
         "retino.preprocess": spec.hash,
         "retino.device": runtime.name,
     }

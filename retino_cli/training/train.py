@@ -124,6 +124,9 @@ def train(
     if len(data["train"]) < 2:
         raise DataError(f"{manifest.root}: fewer than 2 readable training images.", "Check the image folder.")
 
+    leaks = starting.find_leaks(manifest, spec)
+    for sentence in leaks:
+        hear(Note(f"LEAK: {sentence}. See: retino data inspect {config.data}", "warning"))
     model = model.to(device=runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     setup = TrainingSetup(
         model=model,
@@ -148,7 +151,7 @@ def train(
             name=config.run_name or starting.run_name(config, manifest),
             kind="train",
             params=starting.run_params(config, spec, runtime),
-            tags=starting.run_tags(manifest, spec, runtime, report) | (tags or {}),
+            tags=starting.run_tags(manifest, spec, runtime, report, leaks) | (tags or {}),
             parent=parent,
         )
     with run:

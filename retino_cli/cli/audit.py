@@ -1,0 +1,71 @@
+"""Printing an audit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from retino_cli.cli.output import data_console, new_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from retino_cli.data.audit import Audit, PictureAudit
+
+NAMED = 10
+"""How many images a line names before it only counts."""
+
+
+def print_audit(audit: Audit) -> None:
+    """Baselines, leaks, and what the pictures show."""
+    console = data_console()
+    table = new_table(
+        "split", "majority accuracy", "other eye in train", "fellow-eye accuracy", "fellow-eye QWK",
+        title="what scores without a look at a picture",
+    )  # fmt: skip
+    for one in audit.baselines:
+        table.add_row(
+            one.split,
+            f"{one.majority_accuracy:.1%}",
+            "unknown" if one.found is None else f"{one.found} of {one.images} ({one.found / one.images:.1%})",
+            "n/a" if one.fellow_eye_accuracy is None else f"{one.fellow_eye_accuracy:.1%}",
+            "n/a" if one.fellow_eye_qwk is None else f"{one.fellow_eye_qwk:.3f}",
+        )
+    console.print(table)
+    if audit.pictures is not None:
+        _print_pictures(console, audit.pictures)
+    for sentence in audit.leaks:
+        console.print(f"LEAK: {sentence}.", style="bold red", markup=False, soft_wrap=True)
+    if audit.patient_leaks:
+        console.print("Train without this leak: retino train --split patient", markup=False)
+    elif not audit.leaks:
+        console.print("No leak between the splits was found.", markup=False)
+
+
+def _print_pictures(console: Console, pictures: PictureAudit) -> None:
+    groups = pictures.identical
+    if not pictures.images and not pictures.unreadable:
+        console.print("No picture was found to look at.", markup=False)
+        return
+    console.print(
+        f"{pictures.images} pictures were looked at: {len(groups)} groups of identical ones, "
+        f"{sum(one.disagrees for one in groups)} with different grades, "
+        f"{sum(one.crosses_splits for one in groups)} across splits.",
+        markup=False,
+    )
+    for group in groups[:NAMED]:
+        members = ", ".join(
+            f"{image_id} ({split}, grade {grade})"
+            for image_id, split, grade in zip(group.image_ids, group.splits, group.grades, strict=True)
+        )
+        marks = "".join(
+            text
+            for text, holds in ((" DIFFERENT GRADES", group.disagrees), (" ACROSS SPLITS", group.crosses_splits))
+            if holds
+        )
+        console.print(f"  identical: {members}{marks}", markup=False, soft_wrap=True)
+    if len(groups) > NAMED:
+        console.print(f"  and {len(groups) - NAMED} groups more: --json lists all", markup=False)
+    for what, ids in (("unreadable", pictures.unreadable), ("nearly black", pictures.black), ("grey", pictures.grey)):
+        if ids:
+            more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+            console.print(f"{len(ids)} {what}: {', '.join(ids[:NAMED])}{more}", markup=False, soft_wrap=True)
