@@ -18,7 +18,7 @@ from PIL import Image
 
 from retino_cli.data.pictures import Decoded, decode
 from retino_cli.data.retina import find_field
-from retino_cli.errors import UsageError, WeightsError
+from retino_cli.errors import DataError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -159,6 +159,8 @@ _FILTERS: Final = {
 #   lanczos    .36 (.56)      .24 (.40)      .27 (.32)      .13 (.15)
 # Below 1 x S the worst exceeds .7. Most of the rest is rounding in the two steps.
 _MARGIN: Final = 4 / 3
+_SMALLEST: Final = 8
+"""Pixels a side. The smallest data set in use has 28; a thumbnail's thumbnail or a tracking pixel shows no retina."""
 
 
 def prepare_picture(source: str, spec: PreprocessSpec) -> PreparedPicture:
@@ -167,10 +169,12 @@ def prepare_picture(source: str, spec: PreprocessSpec) -> PreparedPicture:
     The result differs from decoding in full, cropping to ``box``, padding to a square with black (crop "retina") and
     resizing with antialias by less than 1/255 on average.
 
-    Raises ``DataError`` naming the file where it cannot be read.
+    Raises ``DataError`` naming the file where it cannot be read, or is no photograph (a side below 8 pixels).
     """
     # The field usually spans at least the frame's shorter side; that side also limits the whole frame, squeezed.
     decoded = decode(source, lambda width, height: _coarsest_scale(min(width, height), spec.image_size))
+    if min(decoded.width, decoded.height) < _SMALLEST:
+        raise DataError(f"{source}: has only {decoded.width}x{decoded.height} pixels, too few for a photograph")
     if spec.crop == "none":
         box, fallback = (0, 0, decoded.width, decoded.height), False
         image = decoded.image.resize(

@@ -170,12 +170,16 @@ def test_a_picture_of_the_right_size_is_not_touched(tmp_path: Path) -> None:
         assert not picture.fallback
 
 
-def test_one_pixel(tmp_path: Path) -> None:
+def test_a_few_pixels_are_no_photograph(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    Image.new("RGB", (1, 1), (10, 20, 30)).save(path)
+    for size in ((1, 1), (7, 300), (300, 7)):
+        Image.new("RGB", size, (10, 20, 30)).save(path)
+        with pytest.raises(DataError, match=rf"a\.png: has only {size[0]}x{size[1]} pixels"):
+            prepare_picture(str(path), PreprocessSpec(32))
+    Image.new("RGB", (8, 8), (10, 20, 30)).save(path)
     picture = prepare_picture(str(path), PreprocessSpec(32))
     assert (picture.pixels == (10, 20, 30)).all()
-    assert picture.box == (0, 0, 1, 1)
+    assert picture.box == (0, 0, 8, 8)
 
 
 def test_a_small_field_is_decoded_finer(tmp_path: Path) -> None:

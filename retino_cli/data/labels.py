@@ -163,6 +163,10 @@ def patient_and_eye(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return patients, eyes
 
 
+_CORRECT: Final = "correct the grade, or delete the row"
+_UNGRADABLE: Final = "a 5 for ungradable images is known in DDR and DeepDRiD only: delete these rows"
+
+
 def _part_rows(part: LabelPart, position: int) -> pd.DataFrame:
     """Return the rows of a part with grades as numbers, or raise for the first row that cannot be right."""
     n = len(part.name)
@@ -178,7 +182,7 @@ def _part_rows(part: LabelPart, position: int) -> pd.DataFrame:
             raise DataError(f"{place}: the image name is empty", hint="write the name, or delete the row")
         text = part.grade[row]
         what = f"is {text!r}, which is no grade" if text else "is empty"
-        hint = "a 5 for ungradable images is known in DDR and DeepDRiD only: delete these rows" if text == "5" else ""
+        hint = _UNGRADABLE if text == "5" else _CORRECT
         raise DataError(f"{place}: the grade of {part.name[row]!r} {what}; grades are {GRADE_CHOICES}", hint=hint)
     blank = [""] * n
     columns: dict[str, pd.Series] = {

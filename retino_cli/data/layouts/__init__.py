@@ -61,7 +61,10 @@ def read_labels(
         DataError: nothing is there, nothing is recognised, more than one data set is, or a label file is wrong.
     """
     if layout is not None and layout not in LAYOUTS:
-        raise UsageError(f"--format {layout}: no such layout; layouts are {', '.join(LAYOUTS)}")
+        raise UsageError(
+            f"--format {layout}: no such layout; layouts are {', '.join(LAYOUTS)}",
+            "choose one of these, or leave --format out: the layout is then recognised",
+        )
     if columns is not None and layout not in (None, _CSV):
         raise UsageError(f"--image-column and --label-column belong to --format csv, not to --format {layout}")
     if columns is None and layout == _CSV:
