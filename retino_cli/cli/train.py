@@ -133,12 +133,13 @@ def train(
     settings = {name: value for name, value in context.params.items() if name not in ("resume", "as_json", "quiet")}
     if resume is not None:
         _refuse_changes(context)
+    config = TrainConfig(**settings)  # before anything heavy is imported: a wrong flag is answered at once
     from retino_cli.cli.display import Display
     from retino_cli.training.train import train as run_training
 
     with Display(quiet=quiet or as_json) as display:
         try:
-            result = run_training(TrainConfig(**settings), resume=resume, listen=display)
+            result = run_training(config, resume=resume, listen=display)
         except KeyboardInterrupt:
             if display.run_id:
                 display.note(f"Stopped. Continue with: retino train --resume {display.run_id[:8]}", warning=True)

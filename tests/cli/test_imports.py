@@ -23,7 +23,14 @@ print("LOADED", code, loaded)
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["train", "--help"], ["data", "inspect", "--help"], ["train", "--arch"], ["nonsense"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["data", "inspect", "--help"],
+        ["train", "--epochs", "0"],
+        ["nonsense"],
+    ],
 )
 def test_help_and_usage_errors_load_nothing_heavy(arguments: list[str]) -> None:
     script = SCRIPT.format(arguments=arguments, heavy=HEAVY)
