@@ -41,7 +41,7 @@ docs: $(STAMP)  ## Write docs/cli.md from the commands' help.
 	@$(BIN)/python docs/make_cli.py
 
 bench: $(STAMP)  ## Measure; writes docs/benchmarks.md.
-	@$(BIN)/python -m benchmarks.run
+	@$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY))
 
 smoke: $(STAMP)  ## The quickest whole run: is anything broken?
 	@$(BIN)/python -m retino_cli.cli.demo --smoke $(DEMO)-smoke
