@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retino_cli.errors import DataError
-from retino_cli.grades import GRADES, N_GRADES, REFERABLE_GRADE
+from retino_cli.grades import GRADES, N_GRADES, REFERABLE_GRADE, VISION_THREATENING_GRADE
 
 PROBABILITY_COLUMNS: Final = ("p0", "p1", "p2", "p3", "p4")
 COLUMNS: Final = ("image_id", "patient_id", "eye", "grade", *PROBABILITY_COLUMNS, "score")
@@ -105,6 +105,21 @@ class Predictions:
         """(N,) float64 in [0, 1]: the probability of referable DR, p2 + p3 + p4."""
         return np.asarray(self.probabilities[:, REFERABLE_GRADE:].sum(axis=1))
 
+    @property
+    def vision_threatening_score(self) -> npt.NDArray[np.float64]:
+        """(N,) float64 in [0, 1]: the probability of vision-threatening DR, p3 + p4."""
+        return np.asarray(self.probabilities[:, VISION_THREATENING_GRADE:].sum(axis=1))
+
+    @property
+    def binary(self) -> bool:
+        """False: ``grade`` is on the scale 0..4 (see ``judged.Judged``)."""
+        return False
+
+    @property
+    def lacking(self) -> str:
+        """Empty: every metric can be computed from five probabilities (see ``judged.Judged``)."""
+        return ""
+
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
     """Write ``predictions`` as CSV: image_id, patient_id, eye, grade, p0..p4, score (the expected grade).
@@ -146,7 +161,7 @@ def read_predictions(path: Path) -> Predictions:
     Raises ``DataError`` naming file and line where the file cannot be read or a row cannot be right.
     """
     path = Path(path)
-    header, rows, lines = _read_rows(path)
+    header, rows, lines = read_rows(path)
     missing = [name for name in REQUIRED_COLUMNS if name not in header]
     if missing:
         found = ", ".join(repr(name) for name in header)
@@ -173,14 +188,17 @@ def read_predictions(path: Path) -> Predictions:
         raise DataError(f"{path}, line {lines[error.row]}: {error.problem}") from error
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """The header, the rows and the line each row ends on. Python's csv keeps the lines; pandas would lose them."""
+def read_rows(path: Path, *, delimiter: str = ",") -> tuple[list[str], list[list[str]], list[int]]:
+    """The header, the rows and the line each row ends on, of a CSV file in UTF-8; blank lines are skipped.
+
+    Raises ``DataError`` naming file and line. (Python's csv keeps the lines; pandas would lose them.)
+    """
     rows: list[list[str]] = []
     lines: list[int] = []
     line = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, strict=True, delimiter=delimiter)
             try:
                 header = [name.strip() for name in next(reader, [])]
                 for row in reader:

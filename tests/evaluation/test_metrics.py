@@ -18,6 +18,7 @@ from hypothesis.extra import numpy as arrays
 
 from retino_cli.evaluation import metrics
 from retino_cli.evaluation.metrics import (
+    LOWER_IS_BETTER,
     METRIC_NAMES,
     Undefined,
     binary_auc,
@@ -150,6 +151,23 @@ def test_binary_auc_equals_scikit_learn(drawn: tuple[Grades, Grades]) -> None:
 
 @unhurried
 @given(scored())
+def test_the_auc_of_both_questions_and_the_rounded_qwk_equal_scikit_learn(given: Predictions) -> None:
+    values = summarise(given)
+    for target, threshold in (("referable", 2), ("vision_threatening", 3)):
+        positive = given.grade >= threshold
+        if positive.any() and not positive.all():
+            score = given.probabilities[:, threshold:].sum(axis=1)
+            agree(values[f"{target}_auc"], sklearn.metrics.roc_auc_score(positive, score))  # type: ignore[arg-type]
+    rounded = np.floor(given.probabilities @ np.arange(5) + 0.5).astype(np.int64)
+    if not isinstance(values["qwk_rounded"], Undefined):
+        oracle = sklearn.metrics.cohen_kappa_score(given.grade, rounded, labels=LABELS, weights="quadratic")
+        agree(values["qwk_rounded"], oracle)
+    else:
+        assert len({*given.grade.tolist(), *rounded.tolist()}) == 1
+
+
+@unhurried
+@given(scored())
 def test_macro_auc_equals_scikit_learn(given: Predictions) -> None:
     value = macro_auc(given.grade, given.probabilities)
     if len(np.unique(given.grade)) < 5:
@@ -191,7 +209,8 @@ def test_every_value_is_finite_and_in_range_or_undefined_with_a_reason(given: Pr
             assert value.reason
         else:
             assert isinstance(value, float)
-            assert (-1 if name == "qwk" else 0) <= value <= 1
+            low, high = {"qwk": (-1, 1), "qwk_rounded": (-1, 1), "brier": (0, 2), "nll": (0, 36.05)}.get(name, (0, 1))
+            assert low <= value <= high, name
 
 
 @unhurried
@@ -200,7 +219,7 @@ def test_a_perfect_prediction_scores_one(grade: list[int]) -> None:
     values = summarise(certain(grade, grade))
     del values["majority_accuracy"]
     for name, value in values.items():
-        assert isinstance(value, Undefined) or value == 1, name
+        assert isinstance(value, Undefined) or value == (0 if name in LOWER_IS_BETTER else 1), name
     assert isinstance(values["qwk"], Undefined) == (len(set(grade)) == 1)
 
 
@@ -220,6 +239,9 @@ def test_undefined_values_say_why() -> None:
     assert one_grade["referable_auc"] == Undefined("no image is referable (true grade >= 2)")
     assert one_grade["referable_sensitivity"] == one_grade["referable_auc"]
     assert one_grade["referable_specificity"] == 1.0
+    assert one_grade["vision_threatening_auc"] == Undefined("no image is vision-threatening (true grade >= 3)")
+    assert one_grade["qwk_rounded"] == Undefined("every true and every rounded grade is 0")
+    assert one_grade["brier"] == 0
     all_referable = summarise(certain([2, 3, 4, 2], [2, 2, 2, 1]))
     assert all_referable["referable_auc"] == Undefined("every image is referable (true grade >= 2)")
     assert all_referable["referable_specificity"] == all_referable["referable_auc"]
@@ -314,8 +336,6 @@ def test_published_predictions_on_messidor_2(real_data: Path) -> None:
     given = Predictions(table["image_id"].to_numpy(dtype=str), empty, empty, table["gt"].to_numpy(), p)
     values = summarise(given)
     assert len(given) == 1744
-    shown = {name: f"{values[name]:.4f}" for name in ("qwk", "accuracy", "referable_auc")}
-    assert shown == {"qwk": "0.7976", "accuracy": "0.7265", "referable_auc": "0.9484"}
-    rounded = np.rint(given.expected_grade).astype(np.int64)
-    assert f"{quadratic_weighted_kappa(confusion_matrix(given.grade, rounded)):.4f}" == "0.8149"
+    shown = {name: f"{values[name]:.4f}" for name in ("qwk", "accuracy", "referable_auc", "qwk_rounded")}
+    assert shown == {"qwk": "0.7976", "accuracy": "0.7265", "referable_auc": "0.9484", "qwk_rounded": "0.8149"}
     assert is_collapsed(given) is None
