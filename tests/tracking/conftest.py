@@ -1,4 +1,4 @@
-"""A project folder of its own for each test, with an empty MLflow database that is made once."""
+"""A project folder of its own for each test, with the empty MLflow database of ../conftest.py."""
 
 from __future__ import annotations
 
@@ -8,15 +8,6 @@ from pathlib import Path
 import pytest
 
 from retino_cli.tracking import Store, open_store
-from retino_cli.tracking.connection import Connection
-from retino_cli.tracking.location import locate
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("template")
-    Connection(locate(f"sqlite:///{folder}/mlflow.db"))
-    return folder / "mlflow.db"
 
 
 @pytest.fixture
