@@ -10,7 +10,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -102,6 +102,48 @@ def read_table(file: Path, *, wanted: Sequence[str], optional: Sequence[str] = (
     return TextTable(file, dict(zip(names, columns, strict=True)), lines)
 
 
+def stream_column(file: Path, *, names: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield (physical line, stripped cell) of one column of a CSV file, in constant memory however long it is.
+
+    The column is the first of ``names`` that the header line has. What is understood is as in :func:`read_table`.
+
+    Raises:
+        DataError: the file cannot be read, has none of these columns, no row, or a row that is no valid CSV; the
+            message names the file and the line.
+    """
+    try:
+        with file.open(encoding=_find_encoding(file), newline="") as stream:
+            head = stream.readline()
+            stream.seek(0)
+            reader = csv.reader(stream, delimiter=_delimiter(head), strict=True)
+            header = [cell.strip() for cell in next(reader, [])]
+            present = {name.casefold(): position for position, name in reversed(list(enumerate(header)))}
+            position = next((present[name.casefold()] for name in names if name.casefold() in present), None)
+            if position is None:
+                listed = ", ".join(repr(cell) for cell in header if cell) or "none: the file is empty"
+                raise DataError(
+                    f"{file}, line 1: no column {' or '.join(names)}; its columns: {listed}",
+                    hint="name the column with the images with --image-column",
+                )
+            start, rows = reader.line_num + 1, 0
+            for record in reader:
+                begin, start = start, reader.line_num + 1
+                if not "".join(record).strip():
+                    continue
+                if any(cell.strip() for cell in record[len(header) :]):
+                    raise _too_many_cells(file, begin, record, len(header))
+                yield begin, record[position].strip() if position < len(record) else ""
+                rows += 1
+            if not rows:
+                raise DataError(f"{file}: no rows below the header line", hint="name a file that lists images")
+    except csv.Error as error:
+        raise DataError(
+            f"{file}, line {reader.line_num}: no valid CSV: {error}", hint="put the line right, and run again"
+        ) from error
+    except OSError as error:
+        raise _unreadable(file, error) from error
+
+
 def read_single_column(file: Path) -> TextTable:
     """Read a file of one column WITHOUT header line; its column is called ``"value"``.
 
@@ -162,10 +204,7 @@ def _read_records(
             if not "".join(record).strip():
                 continue
             if any(cell.strip() for cell in record[width:]):
-                raise DataError(
-                    f"{file}, line {begin}: {len(record)} cells, but the header names {width} columns",
-                    hint='put names that hold a comma in quotes: "a, b.jpg"',
-                )
+                raise _too_many_cells(file, begin, record, width)
             record = (record + [""] * width)[:width]
         cells = [record[position].strip() for position in positions]
         if not any(cells) and not "".join(record).strip():
@@ -185,9 +224,36 @@ def _decode(content: bytes) -> str:
         return content.decode("latin-1")
 
 
+def _find_encoding(file: Path) -> str:
+    """The encoding that ``_decode`` would read the whole file with."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with file.open("rb") as stream:
+        chunk = stream.read(_HEADER_BYTES)
+        if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16"
+        encoding = "utf-8-sig"
+        while chunk:
+            if b"\0" in chunk:
+                raise DataError(f"{file}: not a text file", hint="name a CSV file, an image, or a folder of images")
+            if encoding != "latin-1":
+                try:
+                    decoder.decode(chunk)
+                except UnicodeDecodeError:
+                    encoding = "latin-1"
+            chunk = stream.read(_HEADER_BYTES)
+    return encoding
+
+
 def _delimiter(text: str) -> str:
     header = text.partition("\n")[0]
     return max(_DELIMITERS, key=header.count)
+
+
+def _too_many_cells(file: Path, line: int, record: list[str], width: int) -> DataError:
+    return DataError(
+        f"{file}, line {line}: {len(record)} cells, but the header names {width} columns",
+        hint='put names that hold a comma in quotes: "a, b.jpg"',
+    )
 
 
 def _unreadable(file: Path, error: OSError) -> DataError:
