@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from retino_cli.evaluation.compare import compare as compare
     from retino_cli.evaluation.evaluate import evaluate as evaluate
     from retino_cli.evaluation.evaluation import Evaluation as Evaluation
+    from retino_cli.evaluation.prediction import predict_images as _predict_images
     from retino_cli.lab import run_lab as run_lab
     from retino_cli.training.train import TrainResult as TrainResult
     from retino_cli.training.train import train as train
+
+    predict = _predict_images
 
 _HOMES = {
     "Comparison": "evaluation.compare",
@@ -41,6 +44,7 @@ _HOMES = {
     "evaluate": "evaluation.evaluate",
     "inspect_manifest": "data.inspect",
     "load_manifest": "data.manifest",
+    "predict": "evaluation.prediction:predict_images",
     "run_lab": "lab",
     "train": "training.train",
 }
@@ -51,7 +55,8 @@ __all__ = [*_HOMES, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'retino_cli' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"retino_cli.{_HOMES[name]}"), name)
+    home, _, original = _HOMES[name].partition(":")
+    value = getattr(importlib.import_module(f"retino_cli.{home}"), original or name)
     globals()[name] = value
     return value
 

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from retino_cli import __version__
-from retino_cli.cli import compare, confusion, data, evaluate, lab, runs, train
+from retino_cli.cli import compare, confusion, data, evaluate, lab, predict, runs, train
 from retino_cli.errors import RetinoError, Terminated
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("confusion")(confusion.confusion)
 app.command("compare")(compare.compare)
 app.command("runs")(runs.runs)

@@ -83,7 +83,7 @@ def fill_slots(
         files.write_sources(sources, known=len(slots))
         files.describe(spec, root)
         with SlotWriter(files) as writer:
-            damaged = _decode(jobs, writer, spec, workers or _cores(), on_progress) if jobs else {}
+            damaged = _decode(jobs, writer, spec, workers or count_cores(), on_progress) if jobs else {}
     slots = {source: slot for slot, source in enumerate(sources)}
     return Filled(slots, failures | damaged, len(jobs) - len(damaged))
 
@@ -152,7 +152,8 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _cores() -> int:
+def count_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

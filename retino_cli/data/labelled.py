@@ -39,9 +39,14 @@ class LabelledImages:
 
     def batch(self, index: np.ndarray, device: torch.device) -> Tensor:
         """Pictures ``index`` (B,) as uint8 (B, 3, S, S) in channels-last memory format, on ``device``."""
-        pixels = torch.from_numpy(self.images.gather(self.kept[index]))  # (B, S, S, 3)
-        if device.type == "cuda":
-            pixels = pixels.pin_memory().to(device, non_blocking=True)
-        elif device.type != "cpu":
-            pixels = pixels.to(device)
-        return pixels.permute(0, 3, 1, 2)
+        return to_device(self.images.gather(self.kept[index]), device)
+
+
+def to_device(pictures: np.ndarray, device: torch.device) -> Tensor:
+    """(B, S, S, 3) uint8 -> uint8 (B, 3, S, S) in channels-last memory format, on ``device``."""
+    pixels = torch.from_numpy(pictures)
+    if device.type == "cuda":
+        pixels = pixels.pin_memory().to(device, non_blocking=True)
+    elif device.type != "cpu":
+        pixels = pixels.to(device)
+    return pixels.permute(0, 3, 1, 2)

@@ -1,0 +1,241 @@
+"""``predict_images(run, sources)``: grades for images that nobody has graded.
+
+Pictures are decoded by threads, a few batches ahead of the model, and rows are written as they come: neither pictures
+nor rows pile up, however many images there are. The batches are those of an evaluation of the same images, and so,
+bit for bit, are the numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple
+
+import numpy as np
+
+from retino_cli.data.filling import count_cores
+from retino_cli.data.image_list import ImageList, NamedImage
+from retino_cli.data.labelled import to_device
+from retino_cli.errors import DataError, UsageError
+from retino_cli.evaluation.grader import Grader, open_grader
+from retino_cli.evaluation.inference import BATCH_SIZE, batch_logits, probabilities
+from retino_cli.evaluation.prediction_files import CsvWriter, ImagePrediction, RowWriter, check_format, writing
+from retino_cli.evaluation.shards import KEY, Shard, is_finished, merge
+from retino_cli.grades import GRADES, REFERABLE_GRADE
+from retino_cli.preprocess import PreprocessSpec, prepare_picture
+from retino_cli.training.events import Listener, Note, Preparing, ignore
+
+_AHEAD: Final = 2 * BATCH_SIZE
+"""Pictures that are decoded, or waiting for it, while the model works."""
+_MOST_WAITING: Final = 32 * BATCH_SIZE
+"""Rows that wait for a full batch, at most: files that cannot be read make rows too, but fill no batch."""
+_NAMED: Final = 3
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """What was done.
+
+    ``out``: the file of this process, "-" for stdout. ``images``: rows in it, ``errors`` of them without a prediction,
+    ``examples`` being the first few. ``shard``: "I/N". ``merged``: the file that all shards were put together in by
+    this process, else "". ``already_there``: the shard was finished before and was not made again; then ``images`` is
+    what it holds, and ``errors`` 0, not counted. ``seconds``: from the first image to the last.
+    """
+
+    run_id: str
+    run_name: str
+    out: str
+    images: int
+    errors: int
+    examples: tuple[str, ...]
+    shard: str
+    merged: str
+    already_there: bool
+    seconds: float
+    device: str
+    precision: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self) | {"examples": list(self.examples)}
+
+
+def predict_images(
+    run: str,
+    sources: Sequence[str | Path],
+    *,
+    out: Path | str | IO[str],
+    image_column: str | None = None,
+    images: Path | None = None,
+    shard: Shard | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    tracking_uri: str | None = None,
+    listen: Listener = ignore,
+) -> PredictionReport:
+    """Predict the images that ``sources`` name with the best checkpoint of training ``run``.
+
+    ``sources``, ``image_column`` and ``images`` are those of :class:`~retino_cli.data.image_list.ImageList`. ``out`` is
+    a file (.csv, .jsonl, .parquet; it appears when all is done) or a text stream, which gets CSV as it comes. Its rows
+    (:class:`~retino_cli.evaluation.prediction_files.ImagePrediction`) are in the order of the images; a file that
+    cannot be read has a row with an error. ``shard`` is the part of the list that this process does, by default what
+    torchrun or srun says. ``workers`` is the number of pictures decoded at the same time. Preprocessing and, where it
+    is ``auto``, precision come from the checkpoint. Nothing is stored in MLflow.
+
+    Raises :class:`~retino_cli.errors.RetinoError` for an unknown run, sources that do not exist or hold no image, and
+    an output that cannot be written.
+    """
+    out = Path(out) if isinstance(out, str) else out
+    shard = Shard.from_launcher() if shard is None else shard
+    if isinstance(out, Path):
+        check_format(out)
+    elif not shard.is_whole:
+        raise UsageError(f"Shard {shard.index}/{shard.count} cannot go to stdout.", "Name a file with --out.")
+    wanted = ImageList(sources, image_column=image_column, images=images)
+    total = wanted.count()
+    grader = open_grader(run, device=device, precision=precision, tracking_uri=tracking_uri)
+    key = _key(grader, wanted, total)
+    part = shard.rows(total)
+    counted = _Counter(len(part), listen)
+    file = shard.file(out) if isinstance(out, Path) else None
+    already_there = not shard.is_whole and file is not None and is_finished(file, key)
+    began = time.perf_counter()
+    if already_there:
+        listen(Note(f"{file} is finished already."))
+    else:
+        rows = predict_each(grader, islice(wanted, part.start, part.stop), workers=workers)
+        with closing(rows):
+            if file is None:
+                _write(CsvWriter(out), rows, counted)  # type: ignore[arg-type] # a stream where it is no path
+            else:
+                with writing(file, metadata=None if shard.is_whole else {KEY: key}) as writer:
+                    _write(writer, rows, counted)
+    merged = isinstance(out, Path) and not shard.is_whole and merge(out, shard.count, key)
+    return PredictionReport(
+        run_id=grader.record.run_id,
+        run_name=grader.record.name,
+        out="-" if file is None else str(file),
+        images=len(part) if already_there else counted.images,
+        errors=counted.errors,
+        examples=tuple(counted.examples),
+        shard=f"{shard.index}/{shard.count}",
+        merged=str(out) if merged else "",
+        already_there=already_there,
+        seconds=time.perf_counter() - began,
+        device=grader.runtime.name,
+        precision=grader.runtime.precision,
+    )
+
+
+def predict_each(
+    grader: Grader, images: Iterable[NamedImage], *, workers: int | None = None
+) -> Generator[ImagePrediction, None, None]:
+    """Yield a prediction for each image, in order, while the next ones are decoded. Close it to stop early."""
+    waiting: list[_Decoded] = []
+    readable = 0
+    with closing(_decode_ahead(images, grader.spec, workers or count_cores())) as decoded:
+        for picture in decoded:
+            waiting.append(picture)
+            readable += picture.pixels is not None
+            if readable == BATCH_SIZE or len(waiting) == _MOST_WAITING or not readable:
+                yield from _predict_batch(grader, waiting)
+                waiting, readable = [], 0
+    yield from _predict_batch(grader, waiting)
+
+
+class _Decoded(NamedTuple):
+    name: str
+    pixels: np.ndarray | None  # (S, S, 3) uint8
+    error: str
+
+
+def _decode_ahead(images: Iterable[NamedImage], spec: PreprocessSpec, workers: int) -> Generator[_Decoded, None, None]:
+    ahead: deque[Future[_Decoded]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
+        for image in images:
+            ahead.append(pool.submit(_decode, image, spec))
+            if len(ahead) > _AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        # Ctrl-C, too: what has not begun is dropped, and each thread ends after the picture that it is at.
+        pool.shutdown(cancel_futures=True)
+
+
+def _decode(image: NamedImage, spec: PreprocessSpec) -> _Decoded:
+    try:
+        return _Decoded(image.name, prepare_picture(image.source, spec).pixels, "")
+    except DataError as error:
+        return _Decoded(image.name, None, error.message)
+
+
+def _predict_batch(grader: Grader, pictures: list[_Decoded]) -> Iterator[ImagePrediction]:
+    pixels = [picture.pixels for picture in pictures if picture.pixels is not None]
+    numbers: Iterator[ImagePrediction] = iter(())
+    if pixels:
+        batch = to_device(np.stack(pixels), grader.runtime.device)  # (B, 3, S, S) uint8
+        values = probabilities(batch_logits(grader.model, batch, grader.spec, grader.runtime))  # (B, 5)
+        names = [picture.name for picture in pictures if picture.pixels is not None]
+        numbers = _rows(names, values)
+    for picture in pictures:
+        yield next(numbers) if picture.pixels is not None else ImagePrediction(picture.name, error=picture.error)
+
+
+def _rows(names: list[str], values: np.ndarray) -> Iterator[ImagePrediction]:
+    """``values``: (B, 5) float64. Score, grade and referable are computed as in ``predictions.Predictions``."""
+    scores = (values * np.asarray(GRADES, dtype=np.float64)).sum(axis=1)
+    grades = values.argmax(axis=1)
+    referable = values[:, REFERABLE_GRADE:].sum(axis=1)
+    for row, name in enumerate(names):
+        if np.isfinite(values[row]).all():
+            yield ImagePrediction(
+                image=name,
+                probabilities=tuple(values[row].tolist()),
+                score=float(scores[row]),
+                grade=int(grades[row]),
+                referable=float(referable[row]),
+            )
+        else:
+            yield ImagePrediction(name, error="the model's output is not finite")
+
+
+class _Counter:
+    """Counts rows as they are written, and tells how far it is."""
+
+    def __init__(self, total: int, listen: Listener) -> None:
+        self.images = self.errors = 0
+        self.examples: list[str] = []
+        self._total, self._listen = total, listen
+
+    def add(self, row: ImagePrediction) -> None:
+        self.images += 1
+        if row.error:
+            self.errors += 1
+            if len(self.examples) < _NAMED:
+                self.examples.append(row.error)
+        if self.images % BATCH_SIZE == 0 or self.images == self._total:
+            self._listen(Preparing(self.images, self._total, "predicted", "images"))
+
+
+def _write(writer: RowWriter, rows: Iterable[ImagePrediction], counter: _Counter) -> None:
+    for row in rows:
+        writer.write([row])
+        counter.add(row)
+
+
+def _key(grader: Grader, images: ImageList, total: int) -> str:
+    """Stands for everything that decides what a shard holds."""
+    identity = [grader.fingerprint, total, [os.path.abspath(source) for source in images.sources]]
+    return hashlib.sha256(json.dumps(identity).encode("utf-8", "surrogateescape")).hexdigest()
