@@ -65,6 +65,8 @@ def test_a_stopped_training_keeps_its_checkpoints_and_goes_on(
     assert f"retino train --resume {record.run_id[:8]}" in err
     done = assert_whole(record.run_id)
     assert done >= 2
+    if number == signal.SIGTERM:  # from here on it is the same
+        return
 
     ended = retino("train", "--resume", record.run_id[:8], "--epochs", done + 1, "--json")
     assert ended.code == 0, ended.err

@@ -78,21 +78,28 @@ def test_history_of_any_length_fits(n: int, check_layout: Check) -> None:
 
 
 def test_comparison_is_the_lab_s_figure(check_layout: Check, texts: Texts) -> None:
-    runs = [("scratch", history(10, ("train", "test"))), ("pretrained", history(10, ("train", "val", "test"), 0.05))]
+    runs = [
+        ("scratch", history(10, ("train", "epoch_test"))),
+        ("pretrained", history(10, ("train", "val", "epoch_test"), 0.05)),
+    ]
     figure = draw_comparison(runs, majority=0.7336, title="ResNet18")
     (axes,) = figure.axes
-    assert [drawn.get_gid() for drawn in axes.get_lines()] == ["train/accuracy", "test/accuracy"] * 2 + ["majority"]
+    assert [drawn.get_gid() for drawn in axes.get_lines()] == ["train/accuracy", "epoch_test/accuracy"] * 2 + [
+        "majority"
+    ]
     assert [drawn.get_linestyle() for drawn in axes.get_lines()] == ["--", "-"] * 2 + [":"]
     colours = [drawn.get_color() for drawn in axes.get_lines()[:4]]
     assert colours == [style.TRACES[0].color] * 2 + [style.TRACES[1].color] * 2
-    np.testing.assert_array_equal(axes.get_lines()[3].get_ydata(), [epoch["test/accuracy"] for epoch in runs[1][1]])
+    np.testing.assert_array_equal(
+        axes.get_lines()[3].get_ydata(), [epoch["epoch_test/accuracy"] for epoch in runs[1][1]]
+    )
     shown = texts(figure)
     assert {"ResNet18", "scratch", "pretrained", "train", "test", "majority baseline (0.734)", "Accuracy"} <= set(shown)
     check_layout(figure)
 
 
 def test_comparison_takes_validation_unless_every_run_has_test(texts: Texts) -> None:
-    figure = draw_comparison([("a", history(3, ("train", "val", "test"))), ("b", history(3))])
+    figure = draw_comparison([("a", history(3, ("train", "val", "epoch_test"))), ("b", history(3))])
     gids = [drawn.get_gid() for drawn in figure.axes[0].get_lines()]
     assert gids == ["train/accuracy", "val/accuracy"] * 2
     assert "validation" in texts(figure)
