@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from retino_cli.data.manifest import Manifest as Manifest
     from retino_cli.data.manifest import load_manifest as load_manifest
     from retino_cli.errors import RetinoError as RetinoError
-    from retino_cli.evaluation.compare import Comparison as Comparison
     from retino_cli.evaluation.compare import compare as compare
+    from retino_cli.evaluation.comparison import Comparison as Comparison
     from retino_cli.evaluation.evaluate import evaluate as evaluate
+    from retino_cli.evaluation.evaluate_file import evaluate_predictions as evaluate_predictions
     from retino_cli.evaluation.evaluation import Evaluation as Evaluation
     from retino_cli.evaluation.prediction import predict_images as _predict_images
     from retino_cli.lab import run_lab as run_lab
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     predict = _predict_images
 
 _HOMES = {
-    "Comparison": "evaluation.compare",
+    "Comparison": "evaluation.comparison",
     "Evaluation": "evaluation.evaluation",
     "Manifest": "data.manifest",
     "RetinoError": "errors",
@@ -42,6 +43,7 @@ _HOMES = {
     "TrainResult": "training.train",
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
+    "evaluate_predictions": "evaluation.evaluate_file",
     "inspect_manifest": "data.inspect",
     "load_manifest": "data.manifest",
     "predict": "evaluation.prediction:predict_images",

@@ -10,24 +10,41 @@ from retino_cli.cli import options as o
 
 
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Two runs or more: id, first characters of it, name, or latest.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Two or more: id, first characters of it, name, latest, or a file of predictions."),
+    ],
     split: o.Split = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
+            help="Parameters, with commas: runs that agree on them make a group; or config: all but the seed.",
+            show_default="no groups",
+        ),
+    ] = None,
     tracking_uri: o.TrackingUri = None,
     as_json: o.Json = False,
 ) -> None:
-    """Compare runs side by side: parameters that differ, metrics with the best marked, accuracy by epoch.
+    """Compare runs, or files of predictions, on the same images, and say whether the data can tell them apart.
 
-    Nothing is predicted again: the predictions that the runs have stored are used, by default those on test. Runs that
-    were judged on other images or other grades are refused. The figures go to MLflow as a run of kind compare.
+    Every difference is paired by image and has a 95 % interval (by patient where patients are known), with McNemar's
+    test for accuracy and DeLong's for AUC, adjusted by Holm over more than two. Nothing is predicted again: the stored
+    predictions are used, by default those on test. Runs that were judged on other images are refused. Tables, figures
+    and the images on which the runs disagree go to MLflow.
 
-    Example:
+    Examples:
 
     retino compare resnet18-scratch-idrid-s0 resnet50-scratch-idrid-s0
+
+    retino compare RUN1 RUN2 RUN3 RUN4 --group-by config
+
+    retino compare latest theirs.csv
     """
     from retino_cli.cli.display import Display
     from retino_cli.cli.results import print_comparison
     from retino_cli.evaluation.compare import compare as run_comparison
 
     with Display(quiet=as_json):
-        comparison = run_comparison(runs, split=split, tracking_uri=tracking_uri)
+        comparison = run_comparison(runs, split=split, group_by=group_by, tracking_uri=tracking_uri)
     print_comparison(comparison, as_json=as_json)

@@ -11,7 +11,10 @@ from retino_cli.cli import options as o
 
 
 def confusion(
-    runs: Annotated[list[str], typer.Argument(help="One run or more: id, first characters of it, name, or latest.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="One or more: id, first characters of it, name, latest, or a file of predictions."),
+    ],
     split: o.Split = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the pictures to this folder, too.", show_default="MLflow only")

@@ -9,16 +9,19 @@ from retino_cli.cli.output import (
     confusion_table,
     data_console,
     evaluation_table,
+    eyes_table,
     grade_table,
     new_table,
     notes_console,
+    operating_note,
+    operating_table,
     print_json,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from retino_cli.evaluation.compare import ComparedRun, Comparison
+    from retino_cli.evaluation.comparison import ComparedRun, Comparison
     from retino_cli.evaluation.evaluation import Evaluation
     from retino_cli.lab import LabReport
     from retino_cli.training.train import TrainResult
@@ -53,16 +56,26 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
         print_json(evaluation.to_dict())
         return
     console = data_console()
-    console.print(f"{evaluation.run_name} ({evaluation.run_id[:8]}) on {evaluation.data}", markup=False)
+    who = f"{evaluation.run_name} ({evaluation.run_id[:8]}) on " if evaluation.run_id else ""
+    console.print(f"{who}{evaluation.data}", markup=False)
     console.print(evaluation_table(evaluation))
-    console.print(grade_table(evaluation.metrics))
-    console.print(confusion_table(f"confusion matrix, {evaluation.split}", evaluation.confusion))
+    if evaluation.confusion is not None:
+        console.print(grade_table(evaluation.metrics))
+        console.print(confusion_table(f"confusion matrix, {evaluation.split}", evaluation.confusion))
+    for table, note in ((operating_table(evaluation), operating_note(evaluation)), (eyes_table(evaluation), "")):
+        if table is not None:
+            console.print(table)
+        if note:
+            console.print(note, markup=False, soft_wrap=True)
     warn(evaluation.warning)
     console.print(f"Stored as run {evaluation.evaluation_run_id}", markup=False)
 
 
 def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
-    """Parameters that differ, and metrics side by side with the best marked."""
+    """The verdicts, the metrics side by side, groups, parameters that differ, and the widest disagreements.
+
+    The best value of a row is green only where the data can tell it from every other; else it is marked with *.
+    """
     from rich.markup import escape
 
     if as_json:
@@ -82,11 +95,47 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     rows = (("majority_accuracy", "accuracy of the majority baseline"), *HEADLINES)
     for name, label in rows:
         best = comparison.best(name)
+        told = not comparison.groups and len(best) == 1 and _is_told(comparison, name, best[0])
         cells = [f"{run.metrics[name]:.4f}" for run in comparison.runs]
-        table.add_row(label, *(f"[bold green]{c} *[/]" if i in best else f"{c}  " for i, c in enumerate(cells)))
+        marked = [
+            (f"[bold green]{c} *[/]" if told else f"{c} *") if i in best else f"{c}  " for i, c in enumerate(cells)
+        ]
+        table.add_row(label, *marked)
     console.print(table)
+    if comparison.groups:
+        _print_groups(console, comparison)
+    for sentence in comparison.sentences:
+        console.print(sentence, markup=False, soft_wrap=True, style="bold")
     _warn_of_collapse(comparison.runs)
+    if comparison.disagreements:
+        widest = ", ".join(
+            f"{one.image_id} (true {one.grade}, said {' / '.join(map(str, one.predicted))})"
+            for one in comparison.disagreements[:3]
+        )
+        console.print(
+            f"They differ on {len(comparison.disagreements)} of {comparison.n_images} images, most on {widest}.",
+            markup=False,
+            soft_wrap=True,
+        )
     console.print(f"Figures and tables are stored as run {comparison.run_id}, folder comparison/", markup=False)
+
+
+def _is_told(comparison: Comparison, metric: str, best: int) -> bool:
+    """Whether the data can tell ``best`` from every other run on ``metric``."""
+    pairs = [pair for pair in comparison.pairs if best in (pair.a, pair.b)]
+    return bool(pairs) and all(metric in pair.differences and pair.winner(metric) == best for pair in pairs)
+
+
+def _print_groups(console: Console, comparison: Comparison) -> None:
+    from rich.markup import escape
+
+    from retino_cli.evaluation.comparison import format_group
+
+    names = [f"{escape(group.label)} (n = {len(group.members)})" for group in comparison.groups]
+    table = new_table("metric", *names, title="groups: mean and standard deviation over their runs")
+    for name, label in HEADLINES:
+        table.add_row(label, *(format_group(group, name) for group in comparison.groups))
+    console.print(table)
 
 
 def print_lab(report: LabReport, *, as_json: bool) -> None:

@@ -1,146 +1,104 @@
-"""``compare(runs)``: what differs between runs, side by side, from their stored predictions."""
+"""``compare(runs)``: what differs between runs on the same images, and whether the data can tell."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from retino_cli.errors import UsageError
+from retino_cli.evaluation.artifacts import draw_matrices
+from retino_cli.evaluation.bootstrap import resample
+from retino_cli.evaluation.comparison import ComparedRun, Comparison, Disagreement, Group
+from retino_cli.evaluation.judged import Judged
 from retino_cli.evaluation.metrics import METRIC_NAMES, Undefined, confusion_matrix, is_collapsed, summarise
-from retino_cli.evaluation.stored import StoredPredictions, align, read_stored
+from retino_cli.evaluation.pairs import compare_groups, compare_pairs
+from retino_cli.evaluation.resampling import N_RESAMPLES
+from retino_cli.evaluation.stored import StoredPredictions, label_stored, read_stored, refuse_unlike
 from retino_cli.figures import style
-from retino_cli.figures.confusion import draw_confusion
 from retino_cli.figures.curves import draw_comparison
-from retino_cli.tracking import open_store
+from retino_cli.tracking import Store, open_store
 
 NOT_COMPARED = ("data", "workers", "run_name", "device")
 """Parameters that say where a run was made, not what it is."""
-
-
-@dataclass(frozen=True, eq=False)
-class ComparedRun:
-    """One run of a comparison. ``label`` is its name, with the id where two runs share one."""
-
-    run_id: str
-    label: str
-    params: dict[str, str]
-    metrics: dict[str, float | Undefined]
-    confusion: np.ndarray
-    collapsed: int | None
-    history: list[dict[str, float]]
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Runs that were judged on the same ``n_images`` images of ``split``.
-
-    ``differing`` holds, for each parameter whose values are not all the same, one value per run ("" where not set).
-    """
-
-    run_id: str
-    split: str
-    n_images: int
-    runs: tuple[ComparedRun, ...]
-    differing: dict[str, tuple[str, ...]]
-
-    def best(self, metric: str) -> tuple[int, ...]:
-        """The places of the runs with the highest value of ``metric`` (several where they are equal, none where it is
-        the same for all, belongs to the data alone, or is undefined)."""
-        if metric == "majority_accuracy":
-            return ()
-        values = [run.metrics[metric] for run in self.runs]
-        numbers = [value for value in values if not isinstance(value, Undefined)]
-        if not numbers or (len(numbers) == len(values) and max(numbers) == min(numbers)):
-            return ()
-        return tuple(place for place, value in enumerate(values) if value == max(numbers))
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; undefined metrics are null."""
-        return {
-            "run_id": self.run_id,
-            "split": self.split,
-            "n_images": self.n_images,
-            "differing_params": {name: list(values) for name, values in self.differing.items()},
-            "runs": [
-                {
-                    "run_id": run.run_id,
-                    "name": run.label,
-                    "metrics": {k: None if isinstance(v, Undefined) else v for k, v in run.metrics.items()},
-                    "collapsed": run.collapsed,
-                    "confusion_matrix": run.confusion.tolist(),
-                }
-                for run in self.runs
-            ],
-            "best": {
-                name: [self.runs[place].run_id for place in places]
-                for name in METRIC_NAMES
-                if (places := self.best(name))
-            },
-        }
-
-    def to_markdown(self) -> str:
-        """The two tables in Markdown; the best value of a row is bold."""
-        names = [run.label.replace("|", "\\|") for run in self.runs]
-        lines = [f"# Comparison on {self.split}, {self.n_images} images", "", _row("metric", names), _rule(len(names))]
-        for metric in METRIC_NAMES:
-            best = self.best(metric)
-            cells = [f"{run.metrics[metric]:.4f}" for run in self.runs]
-            lines.append(_row(metric, [f"**{c}**" if i in best else c for i, c in enumerate(cells)]))
-        lines += ["", "## Parameters that differ", "", _row("parameter", names), _rule(len(names))]
-        lines += [_row(name, list(values)) for name, values in self.differing.items()]
-        return "\n".join(lines) + "\n"
+CONFIGURATION = "config"
+"""``group_by`` value for "all parameters but the seed"."""
 
 
 def compare(
-    runs: Sequence[str], *, split: str | None = None, experiment: str | None = None, tracking_uri: str | None = None
+    runs: Sequence[str],
+    *,
+    split: str | None = None,
+    group_by: str | None = None,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+    experiment: str | None = None,
+    tracking_uri: str | None = None,
 ) -> Comparison:
-    """Compare two or more runs from what they have stored; nothing is predicted again.
+    """Compare two or more runs, or files of predictions, on the same images; nothing is predicted again.
 
-    ``runs`` are trainings or evaluations, by id, unique prefix, name or ``latest``. ``split``: by default test, where
-    all have it. The comparison is stored as a run of its own (kind ``compare``), with the figures.
+    ``runs`` are trainings or evaluations (by id, unique prefix, name or ``latest``) or files (.csv, .tsv, .parquet).
+    ``split``: by default test, where all have it. Differences are paired by image, with intervals by ``n_resamples``
+    bootstrap resamples of patients (of images where patients are unknown); McNemar's and DeLong's tests beside them;
+    over more than two runs p-values are adjusted by Holm. ``group_by`` names parameters, with commas, whose equal
+    values make a group of runs, or is ``config``: all but the seed. It is all stored as a run of kind ``compare``.
 
-    Raises UsageError for fewer than two runs, for one given twice, and for runs judged on other images or grades.
+    Raises UsageError for fewer than two runs, for one given twice, for an unknown parameter, and for runs judged on
+    other images or grades.
     """
     if len(runs) < 2:
         raise UsageError("A comparison needs two runs or more.", "List the latest ones with: retino runs")
     store = open_store(tracking_uri)
     stored = read_stored(store, list(runs), split=split)
-    ids = [one.record.run_id for one in stored]
-    aligned = align(stored)
-    labels = label_runs(stored)
+    refuse_unlike(stored)
+    judged = [one.predictions for one in stored]
+    labels = label_stored(stored)
+    params = [_params(store, one) for one in stored]
+    groups = _group(labels, params, judged, group_by) if group_by else ()
+    drawn = resample(judged, n_resamples=n_resamples, seed=seed)
     compared = tuple(
         ComparedRun(
-            run_id=one.record.run_id,
+            run_id=one.source,
             label=label,
-            params=one.record.params,
-            metrics=summarise(predictions),
-            confusion=confusion_matrix(predictions.grade, predictions.predicted),
-            collapsed=is_collapsed(predictions),
-            history=store.history(_training_of(one)),
+            params=own,
+            metrics=summarise(one.predictions),
+            intervals=drawn.intervals(place),
+            confusion=_confusion(one.predictions),
+            collapsed=None if _confusion(one.predictions) is None else is_collapsed(one.predictions),
+            history=_history(store, one),
         )
-        for one, predictions, label in zip(stored, aligned, labels, strict=True)
+        for place, (one, label, own) in enumerate(zip(stored, labels, params, strict=True))
     )
+    pairs = (
+        compare_groups(drawn, [group.members for group in groups], [group.label for group in groups])
+        if len(groups) > 1
+        else compare_pairs(judged, drawn, labels)
+    )
+    sources = ",".join(one.source for one in stored)
+    first = next((one.record for one in stored if one.record is not None), None)
     active = store.start_run(
-        experiment=experiment or stored[0].record.experiment,
+        experiment=experiment or (first.experiment if first is not None else "retino"),
         name="compare " + " ".join(labels),
         kind="compare",
-        params={"runs": ",".join(ids), "split": stored[0].split},
-        tags={"retino.compared_runs": ",".join(ids)},
+        params={"runs": sources, "split": stored[0].split},
+        tags={"retino.compared_runs": sources},
     )
     with active:
         comparison = Comparison(
             run_id=active.run_id,
-            split=stored[0].split,
-            n_images=len(aligned[0]),
+            split=next((one.split for one in stored if one.record is not None), stored[0].split),
+            n_images=len(judged[0].image_id),
             runs=compared,
-            differing=_differing([one.record.params for one in stored]),
+            differing=_differing(params),
+            pairs=pairs,
+            groups=groups,
+            disagreements=_disagreements(judged),
         )
-        active.write_folder("comparison", lambda folder: write_comparison(comparison, folder))
+        majority = _majority(stored)
+        active.write_folder("comparison", lambda folder: write_comparison(comparison, folder, majority=majority))
         active.log_metrics(
             {
                 f"{name}/{place}_{_safe(run.label)}": value
@@ -152,35 +110,61 @@ def compare(
     return comparison
 
 
-def write_comparison(comparison: Comparison, folder: Path) -> None:
-    """comparison.json, comparison.md, and as PNG and SVG the accuracy by epoch and the confusion matrices."""
+def write_comparison(comparison: Comparison, folder: Path, *, majority: float | None = None) -> None:
+    """comparison.json, comparison.md, disagreements.csv; as PNG and SVG accuracy by epoch and the confusion matrices.
+
+    ``majority``: the majority baseline of the split whose accuracy by epoch is drawn.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.json").write_text(json.dumps(comparison.to_dict(), indent=2) + "\n", encoding="utf-8")
     (folder / "comparison.md").write_text(comparison.to_markdown(), encoding="utf-8")
+    labels = [run.label for run in comparison.runs]
+    with (folder / "disagreements.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image_id", "grade", *labels, *(f"{label}, expected grade" for label in labels)])
+        for one in comparison.disagreements:
+            writer.writerow([one.image_id, one.grade, *one.predicted, *one.expected])
     if all(run.history for run in comparison.runs):
-        majority = comparison.runs[0].metrics["majority_accuracy"]
-        figure = draw_comparison(
-            [(run.label, run.history) for run in comparison.runs],
-            majority=None if isinstance(majority, Undefined) else majority,
-        )
+        figure = draw_comparison([(run.label, run.history) for run in comparison.runs], majority=majority)
         style.save(figure, folder / "accuracy_by_epoch")
-    matrices = [(run.label, run.confusion) for run in comparison.runs]
-    style.save(draw_confusion(matrices), folder / "confusion_matrices")
-    style.save(draw_confusion(matrices, normalise=True), folder / "confusion_matrices_normalised")
+    matrices = [(run.label, run.confusion) for run in comparison.runs if run.confusion is not None]
+    if matrices:
+        draw_matrices(matrices, folder, "confusion_matrices")
 
 
-def label_runs(stored: Sequence[StoredPredictions]) -> list[str]:
-    """The runs' names, with the id behind those that two of them share."""
-    names = [one.name for one in stored]
-    return [
-        f"{name} ({one.record.run_id[:8]})" if names.count(name) > 1 else name
-        for name, one in zip(names, stored, strict=True)
-    ]
+def _confusion(judged: Judged) -> np.ndarray | None:
+    if judged.predicted is None or judged.binary:
+        return None
+    return confusion_matrix(judged.grade, judged.predicted)
 
 
-def _training_of(one: StoredPredictions) -> str:
-    """The run whose epochs these are: itself, or the training that an evaluation judged."""
-    return one.record.tags.get("retino.judged_run", one.record.run_id)
+def _params(store: Store, one: StoredPredictions) -> dict[str, str]:
+    """The parameters of the run, for an evaluation those of the training that it judged; none for a file."""
+    if one.record is None:
+        return {}
+    judged = one.record.tags.get("retino.judged_run")
+    if judged is None:
+        return one.record.params
+    return store.find(judged, kinds=("train",)).params
+
+
+def _history(store: Store, one: StoredPredictions) -> list[dict[str, float]]:
+    """The epochs of the run, for an evaluation those of the training that it judged; none for a file."""
+    if one.record is None:
+        return []
+    return store.history(one.record.tags.get("retino.judged_run", one.record.run_id))
+
+
+def _majority(stored: Sequence[StoredPredictions]) -> float | None:
+    """The majority baseline of the split that the figure draws: test where all have it by epoch, else validation."""
+    records = [one.record for one in stored if one.record is not None]
+    if not records:
+        return None
+    tested = all("epoch_test/accuracy" in record.metrics for record in records)
+    values = {
+        record.metrics.get("test/majority_accuracy" if tested else "val_best/majority_accuracy") for record in records
+    }
+    return values.pop() if len(values) == 1 else None
 
 
 def _differing(params: Sequence[dict[str, str]]) -> dict[str, tuple[str, ...]]:
@@ -189,14 +173,68 @@ def _differing(params: Sequence[dict[str, str]]) -> dict[str, tuple[str, ...]]:
     return {name: values for name, values in rows.items() if len(set(values)) > 1}
 
 
+def _group(
+    labels: Sequence[str], params: Sequence[dict[str, str]], judged: Sequence[Judged], group_by: str
+) -> tuple[Group, ...]:
+    """Groups in the order of their first run."""
+    differing = _differing(params)
+    if group_by == CONFIGURATION:
+        names = [name for name in differing if name != "seed"]
+    else:
+        names = [name.strip() for name in group_by.split(",") if name.strip()]
+        known = {name for one in params for name in one}
+        unknown = [name for name in names if name not in known]
+        if unknown or not names:
+            raise UsageError(
+                f"--group-by {group_by}: the runs have no parameter {', '.join(unknown) or '(none named)'}.",
+                f"Those that differ: {', '.join(differing) or 'none'}; or 'config' for all but the seed.",
+            )
+    members: dict[tuple[str, ...], list[int]] = {}
+    for place, one in enumerate(params):
+        members.setdefault(tuple(one.get(name, "") for name in names), []).append(place)
+    found = []
+    metrics = [summarise(one) for one in judged]
+    for key, places in members.items():
+        mean: dict[str, float] = {}
+        deviation: dict[str, float | None] = {}
+        for metric in METRIC_NAMES:
+            values = [metrics[place][metric] for place in places]
+            numbers = [value for value in values if not isinstance(value, Undefined)]
+            if len(numbers) == len(places):
+                mean[metric] = float(np.mean(numbers))
+                deviation[metric] = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
+        label = ", ".join(f"{name} {value or '-'}" for name, value in zip(names, key, strict=True))
+        found.append(Group(label or labels[places[0]], tuple(places), mean, deviation))
+    return tuple(found)
+
+
+def _disagreements(judged: Sequence[Judged]) -> tuple[Disagreement, ...]:
+    """Images with different predicted grades: widest range of grades first, then of expected grades, then by id."""
+    orders = [np.argsort(one.image_id, kind="stable") for one in judged]
+    graded = [one.predicted for one in judged]
+    if any(one is None for one in graded) or any(one.binary for one in judged):
+        return ()
+    predicted = np.stack([np.asarray(one)[order] for one, order in zip(graded, orders, strict=True)])  # (M, N)
+    expected = np.stack(
+        [
+            np.asarray(one.predicted if one.expected_grade is None else one.expected_grade, dtype=np.float64)[order]
+            for one, order in zip(judged, orders, strict=True)
+        ]
+    )  # (M, N)
+    ids, grade = judged[0].image_id[orders[0]], judged[0].grade[orders[0]]
+    width, spread = np.ptp(predicted, axis=0), np.ptp(expected, axis=0)
+    rows = np.lexsort((ids, -spread, -width))
+    return tuple(
+        Disagreement(
+            image_id=str(ids[row]),
+            grade=int(grade[row]),
+            predicted=tuple(predicted[:, row].tolist()),
+            expected=tuple(np.round(expected[:, row], 4).tolist()),
+        )
+        for row in rows[width[rows] > 0]
+    )
+
+
 def _safe(text: str) -> str:
     """A name that MLflow takes in a metric."""
     return "".join(c if c.isalnum() or c in "_-. " else "_" for c in text)
-
-
-def _row(first: str, cells: list[str]) -> str:
-    return f"| {first} | {' | '.join(cells)} |"
-
-
-def _rule(n: int) -> str:
-    return "|---|" + "---:|" * n

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from retino_cli.evaluation.compare import label_runs
+from retino_cli.errors import UsageError
+from retino_cli.evaluation.artifacts import draw_matrices
 from retino_cli.evaluation.metrics import confusion_matrix
-from retino_cli.evaluation.stored import read_stored
-from retino_cli.figures import style
-from retino_cli.figures.confusion import draw_confusion
+from retino_cli.evaluation.stored import label_stored, read_stored
 from retino_cli.tracking import open_store
 
 
@@ -43,36 +42,37 @@ class ConfusionReport:
 def draw_confusions(
     runs: Sequence[str], *, split: str | None = None, out: Path | None = None, tracking_uri: str | None = None
 ) -> ConfusionReport:
-    """Draw the confusion matrices of one or several runs side by side, counts and row-normalised, as PNG and SVG.
+    """Draw the confusion matrices of runs, or of files of predictions, side by side: counts and shares of the row.
 
-    The pictures are stored in MLflow as a run of kind ``confusion``, and written to the folder ``out`` where one is
-    given. The runs may have been judged on different images: each matrix stands for itself.
+    The pictures, PNG and SVG, are stored in MLflow as a run of kind ``confusion``, and written to the folder ``out``
+    where one is given. The runs may have been judged on different images: each matrix stands for itself.
     """
     store = open_store(tracking_uri)
     stored = read_stored(store, list(runs), split=split)
-    labels = label_runs(stored)
-    matrices = tuple(
-        (label, confusion_matrix(one.predictions.grade, one.predictions.predicted))
-        for label, one in zip(labels, stored, strict=True)
-    )
-    ids = tuple(one.record.run_id for one in stored)
+    labels = label_stored(stored)
+    matrices = []
+    for label, one in zip(labels, stored, strict=True):
+        if one.predictions.predicted is None or one.predictions.binary:
+            raise UsageError(f"{label} has no predicted grades: {one.predictions.lacking}.", "Leave it out.")
+        matrices.append((label, confusion_matrix(one.predictions.grade, one.predictions.predicted)))
+    ids = tuple(one.source for one in stored)
+    first = next((one.record for one in stored if one.record is not None), None)
     with store.start_run(
-        experiment=stored[0].record.experiment,
+        experiment=first.experiment if first is not None else "retino",
         name="confusion " + " ".join(labels),
         kind="confusion",
         params={"runs": ",".join(ids), "split": stored[0].split},
         tags={"retino.judged_runs": ",".join(ids)},
-        parent=ids[0] if len(ids) == 1 else None,
+        parent=first.run_id if first is not None and len(ids) == 1 else None,
     ) as active:
 
         def write(folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
-            style.save(draw_confusion(matrices), folder / "confusion_matrix")
-            style.save(draw_confusion(matrices, normalise=True), folder / "confusion_matrix_normalised")
+            draw_matrices(matrices, folder, "confusion_matrix")
 
         active.write_folder(stored[0].split, write)
         files: list[Path] = []
         if out is not None:
             write(out)
             files = sorted(out.glob("confusion_matrix*"))
-    return ConfusionReport(active.run_id, stored[0].split, ids, matrices, tuple(files))
+    return ConfusionReport(active.run_id, stored[0].split, ids, tuple(matrices), tuple(files))

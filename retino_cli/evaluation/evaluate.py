@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from retino_cli.config import TrainConfig
 from retino_cli.data.configured import read_manifest
 from retino_cli.data.manifest import Manifest
 from retino_cli.errors import DataError
-from retino_cli.evaluation.evaluation import Evaluation, judge, write_evaluation
+from retino_cli.evaluation.artifacts import write_evaluation
+from retino_cli.evaluation.evaluation import Evaluation, OperatingQuestion, check_operating, judge
+from retino_cli.evaluation.fitted import Fitted
+from retino_cli.evaluation.grader import open_grader
 from retino_cli.evaluation.inference import predict
-from retino_cli.models.checkpoint import load_checkpoint
-from retino_cli.runtime import choose_runtime
-from retino_cli.tracking import open_store
+from retino_cli.evaluation.operating_point import Ungradable, choose_threshold
+from retino_cli.evaluation.predictions import read_predictions
 from retino_cli.training.events import Listener, Note, ignore
-from retino_cli.training.setup import find_checkpoint, prepare_split
+from retino_cli.training.setup import prepare_split
 
 
 def evaluate(
@@ -30,6 +30,11 @@ def evaluate(
     precision: str = "auto",
     workers: int | None = None,
     skip_unreadable: bool = False,
+    sensitivity: float | None = None,
+    specificity: float | None = None,
+    prevalence: float | None = None,
+    ungradable: Ungradable = "exclude",
+    pair_eyes: bool = False,
     tracking_uri: str | None = None,
     listen: Listener = ignore,
 ) -> Evaluation:
@@ -39,16 +44,17 @@ def evaluate(
     comes from the checkpoint, and so does the precision where it is ``auto``. The evaluation is stored as a run of its
     own, linked to the training.
 
+    ``sensitivity`` or ``specificity`` asks for the operating point that reaches it on the training's validation images,
+    shown at ``prevalence`` (default: that of the images); images that are ungradable or unreadable are left out
+    ("exclude") or counted as referred ("refer"). ``pair_eyes`` also reports both eyes of a patient together.
+
     Raises :class:`~retino_cli.errors.RetinoError` for an unknown run, an unreadable checkpoint, or data that has no
     such split (the message lists those that it has).
     """
-    runtime = choose_runtime(device, precision)
-    store = open_store(tracking_uri)
-    record = store.find(run, kinds=("train",))
-    model, info = load_checkpoint(find_checkpoint(store, record.run_id, "best"), device=runtime.device)
+    check_operating(sensitivity, specificity, prevalence, ungradable)
+    grader = open_grader(run, device=device, precision=precision, tracking_uri=tracking_uri)
+    store, record, info, runtime = grader.store, grader.record, grader.info, grader.runtime
     trained = TrainConfig.from_dict(info.config)
-    if precision == "auto":  # the training's: the same images then give the same numbers
-        runtime = choose_runtime(device, trained.precision)
     own = data is None and layout is None
     if own:
         config = trained
@@ -81,8 +87,12 @@ def evaluate(
         listen(
             Note(f"Split {split} holds images that the model was trained on: these numbers are no estimate.", "warning")
         )
-    model = model.to(memory_format=torch.channels_last)
-    predictions = predict(model, labelled, info.preprocess, runtime)
+    question = None
+    if sensitivity is not None or specificity is not None:
+        validation = read_predictions(store.download(record.run_id, "val/predictions.csv"))
+        point = choose_threshold(validation, sensitivity=sensitivity, specificity=specificity)
+        question = OperatingQuestion(point, prevalence, ungradable)
+    predictions = predict(grader.model, labelled, info.preprocess, runtime)
     active = store.start_run(
         experiment=record.experiment,
         name=f"eval {record.name} on {manifest.name}/{split}",
@@ -114,11 +124,21 @@ def evaluate(
             run_name=record.name,
             evaluation_run_id=active.run_id,
             manifest=manifest,
+            # What was fitted on these very images would look better than it is.
+            fitted=None if same and split != "test" else Fitted.from_dict(info.calibration),
+            question=question,
+            n_ungradable=_count_ungradable(manifest, split) + len(labelled.images.unreadable),
+            pair_eyes=pair_eyes,
         )
         active.write_folder(split, lambda folder: write_evaluation(evaluation, folder))
         active.log_metrics(evaluation.defined(split))
         active.set_tags({"retino.collapsed": "no" if evaluation.collapsed is None else f"grade {evaluation.collapsed}"})
     return evaluation
+
+
+def _count_ungradable(manifest: Manifest, split: str) -> int:
+    counts = manifest.ungradable
+    return sum(counts.values()) if split == "all" else counts.get(split, 0)
 
 
 def _read_as_trained(config: TrainConfig, trained: TrainConfig) -> Manifest | None:

@@ -1,41 +1,86 @@
-"""An evaluation: predictions on one split, and every number and file that follows from them."""
+"""An evaluation: predictions on one split, and every number that follows from them."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from retino_cli.data.manifest import Manifest
+from retino_cli.errors import UsageError
 from retino_cli.evaluation import metrics as scores
 from retino_cli.evaluation.baselines import fellow_eye_baseline
-from retino_cli.evaluation.metrics import (
-    Undefined,
-    confusion_matrix,
-    is_collapsed,
-    quadratic_weighted_kappa,
-    summarise,
-)
-from retino_cli.evaluation.predictions import Predictions, write_predictions
-from retino_cli.figures import style
-from retino_cli.figures.confusion import draw_confusion
+from retino_cli.evaluation.bootstrap import bootstrap_intervals
+from retino_cli.evaluation.eyes import blend_eyes, by_patient
+from retino_cli.evaluation.fitted import Fitted, apply_fitted
+from retino_cli.evaluation.judged import Judged
+from retino_cli.evaluation.metrics import Undefined, confusion_matrix, is_collapsed, summarise
+from retino_cli.evaluation.operating_point import OperatingPoint, OperatingTable, Ungradable, operating_table
+from retino_cli.evaluation.predictions import Predictions
+from retino_cli.evaluation.resampling import N_RESAMPLES, Interval
 from retino_cli.grades import SHORT_GRADE_NAMES
 
 Metrics = dict[str, float | Undefined]
+Intervals = dict[str, Interval | Undefined]
+
+
+@dataclass(frozen=True)
+class OperatingQuestion:
+    """What is asked about the operating point: the ``point`` chosen on validation, and for whom it is shown.
+
+    ``prevalence``: of referable DR among those to be screened; None: as among the images. ``ungradable`` images that
+    could not be judged are left out ("exclude") or counted as referred ("refer").
+    """
+
+    point: OperatingPoint
+    prevalence: float | None = None
+    ungradable: Ungradable = "exclude"
+
+
+def check_operating(
+    sensitivity: float | None, specificity: float | None, prevalence: float | None, ungradable: str
+) -> None:
+    """Raise UsageError, naming the flag, for an operating point that cannot be asked for."""
+    if sensitivity is not None and specificity is not None:
+        raise UsageError("--sensitivity and --specificity cannot both be wanted.", "Give one of them.")
+    wanted = sensitivity if sensitivity is not None else specificity
+    if wanted is not None and not 0 < wanted <= 1:
+        raise UsageError(f"The wanted value {wanted:g} is out of range.", "Give a share above 0, at most 1: 0.95.")
+    if prevalence is not None and not 0 <= prevalence <= 1:
+        raise UsageError(f"--prevalence {prevalence:g} is out of range.", "Give a share from 0 to 1, such as 0.1.")
+    if ungradable not in ("exclude", "refer"):
+        raise UsageError(f"--ungradable {ungradable} is not known.", "Choose one of: exclude, refer.")
+    if wanted is None and (prevalence is not None or ungradable == "refer"):
+        raise UsageError(
+            "--prevalence and --ungradable belong to an operating point.", "Give --sensitivity or --specificity too."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class TwoEyes:
+    """The two eyes of a patient together: ``weight`` of the other eye; metrics and intervals by image, with the eyes
+    blended, and by patient, the worse eye counting."""
+
+    weight: float
+    n_patients: int
+    images: Metrics
+    image_intervals: Intervals
+    patients: Metrics
+    patient_intervals: Intervals
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model scored on one split.
+    """What predictions scored on one split.
 
-    ``run_id`` and ``run_name`` name the training that made the model, ``evaluation_run_id`` the run that this
-    evaluation is stored in (the same one at the end of a training). ``baselines`` hold what no pixel was read for:
-    ``fellow_eye_accuracy`` and ``fellow_eye_qwk`` where patients and eyes are known. ``collapsed`` is the one grade
-    that (almost) every prediction is, else None.
+    ``run_id`` and ``run_name`` name the training that made the model ("" for somebody else's predictions),
+    ``evaluation_run_id`` the run that this evaluation is stored in (the same one at the end of a training).
+    ``baselines`` hold what no pixel was read for: ``fellow_eye_accuracy``, ``fellow_eye_qwk`` and ``fellow_eye_share``
+    where patients and eyes are known. ``confusion`` (5, 5) is None where there are no predicted grades. ``collapsed``
+    is the one grade that (almost) every prediction is, else None. ``fitted`` on validation gave ``refined``
+    (:func:`~retino_cli.evaluation.fitted.apply_fitted`).
     """
 
     run_id: str
@@ -43,42 +88,77 @@ class Evaluation:
     evaluation_run_id: str
     data: str
     split: str
-    predictions: Predictions
+    predictions: Judged
     metrics: Metrics
+    intervals: Intervals
     baselines: dict[str, float]
-    confusion: np.ndarray
+    confusion: np.ndarray | None
     collapsed: int | None
+    fitted: Fitted | None = None
+    refined: Metrics | None = None
+    point: OperatingPoint | None = None
+    operating: OperatingTable | None = None
+    eyes: TwoEyes | None = None
 
     @property
     def n_images(self) -> int:
-        return len(self.predictions)
+        return len(self.predictions.image_id)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able. Undefined metrics are null there, and their reasons stand under ``undefined``."""
         undefined = {name: value.reason for name, value in self.metrics.items() if isinstance(value, Undefined)}
-        return {
+        values: dict[str, Any] = {
             "run_id": self.run_id,
             "run_name": self.run_name,
             "evaluation_run_id": self.evaluation_run_id,
             "data": self.data,
             "split": self.split,
             "n_images": self.n_images,
-            "metrics": {name: None if name in undefined else value for name, value in self.metrics.items()},
+            "metrics": plain_metrics(self.metrics),
+            "intervals": plain_intervals(self.intervals),
             "undefined": undefined,
             "baselines": self.baselines,
             "collapsed": self.collapsed,
-            "confusion_matrix": self.confusion.tolist(),
+            "confusion_matrix": None if self.confusion is None else self.confusion.tolist(),
         }
+        if self.fitted is not None:
+            values["fitted"] = self.fitted.to_dict()
+            values["refined"] = plain_metrics(self.refined or {})
+        if self.operating is not None and self.point is not None:
+            table = asdict(self.operating)
+            table["values"] = plain_metrics(self.operating.values)
+            table["intervals"] = plain_intervals(self.operating.intervals)
+            values["operating_point"] = {"chosen_on_validation": asdict(self.point), "table": table}
+        if self.eyes is not None:
+            values["two_eyes"] = {
+                "weight": self.eyes.weight,
+                "n_patients": self.eyes.n_patients,
+                "images": plain_metrics(self.eyes.images),
+                "image_intervals": plain_intervals(self.eyes.image_intervals),
+                "patients": plain_metrics(self.eyes.patients),
+                "patient_intervals": plain_intervals(self.eyes.patient_intervals),
+            }
+        return values
 
     def defined(self, prefix: str = "") -> dict[str, float]:
-        """The metrics that are numbers, under ``prefix/name``."""
-        numbers = {**{k: v for k, v in self.metrics.items() if not isinstance(v, Undefined)}, **self.baselines}
-        return {f"{prefix}/{name}" if prefix else name: value for name, value in numbers.items()}
+        """The metrics that are numbers, under ``prefix/name``; interval ends as ``name_low`` and ``name_high``."""
+        numbers: dict[str, float | Undefined] = {**self.metrics, **(self.refined or {}), **self.baselines}
+        for name, interval in self.intervals.items():
+            if isinstance(interval, Interval) and name in LOGGED_INTERVALS:
+                numbers |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+        if self.operating is not None:
+            numbers |= {f"operating_{name}": value for name, value in self.operating.values.items()}
+            numbers["operating_threshold"] = self.operating.threshold
+        return {
+            f"{prefix}/{name}" if prefix else name: value
+            for name, value in numbers.items()
+            if not isinstance(value, Undefined)
+        }
 
     @property
     def warning(self) -> str | None:
         """The sentence for a model that says (almost) one grade only, else None."""
-        if self.collapsed is None:
+        if self.collapsed is None or self.confusion is None:
             return None
         share = float(self.confusion[:, self.collapsed].sum() / self.confusion.sum())
         accuracy, majority = self.metrics["accuracy"], self.metrics["majority_accuracy"]
@@ -89,8 +169,12 @@ class Evaluation:
         )
 
 
+LOGGED_INTERVALS = ("accuracy", "qwk", "referable_auc", "macro_auc")
+"""The intervals that MLflow gets as metrics; all of them are in metrics.json."""
+
+
 def judge(
-    predictions: Predictions,
+    predictions: Judged,
     *,
     split: str,
     data: str,
@@ -98,8 +182,20 @@ def judge(
     run_name: str = "",
     evaluation_run_id: str = "",
     manifest: Manifest | None = None,
+    fitted: Fitted | None = None,
+    question: OperatingQuestion | None = None,
+    n_ungradable: int = 0,
+    pair_eyes: bool = False,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
 ) -> Evaluation:
-    """Score ``predictions``. With the whole ``manifest``, the fellow-eye baseline is worked out beside them."""
+    """Score ``predictions``, with intervals by ``n_resamples`` bootstrap resamples (clustered by patient).
+
+    With the whole ``manifest``, the fellow-eye baseline is worked out. ``fitted`` on validation is applied beside the
+    plain readings. ``question`` asks for an operating table, in which ``n_ungradable`` images may count. ``pair_eyes``
+    blends the two eyes of a patient with the fitted weight (one half where none was fitted).
+    """
+    whole = predictions if isinstance(predictions, Predictions) else None
     return Evaluation(
         run_id=run_id,
         run_name=run_name,
@@ -108,28 +204,59 @@ def judge(
         split=split,
         predictions=predictions,
         metrics=summarise(predictions),
-        baselines=_fellow_eye(predictions, manifest, split)
-        if manifest is not None and split in ("val", "test")
-        else {},
-        confusion=confusion_matrix(predictions.grade, predictions.predicted),
-        collapsed=is_collapsed(predictions),
+        intervals=bootstrap_intervals(predictions, n_resamples=n_resamples, seed=seed),
+        baselines=_fellow_eye(whole, manifest, split) if manifest and whole and split in ("val", "test") else {},
+        confusion=None
+        if predictions.predicted is None or predictions.binary
+        else confusion_matrix(predictions.grade, predictions.predicted),
+        collapsed=None if predictions.predicted is None or predictions.binary else is_collapsed(predictions),
+        fitted=fitted,
+        refined=apply_fitted(whole, fitted) if fitted is not None and whole is not None else None,
+        point=question.point if question else None,
+        operating=operating_table(
+            predictions,
+            question.point.threshold,
+            prevalence=question.prevalence,
+            ungradable=n_ungradable,
+            policy=question.ungradable,
+            target=question.point.target,
+            n_resamples=n_resamples,
+            seed=seed,
+        )
+        if question
+        else None,
+        eyes=_two_eyes(whole, fitted, n_resamples=n_resamples, seed=seed) if pair_eyes and whole is not None else None,
     )
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write predictions.csv, metrics.json and confusion_matrix{,_normalised}.{png,svg} into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_predictions(evaluation.predictions, folder / "predictions.csv")
-    (folder / "metrics.json").write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n", encoding="utf-8")
-    named = [(f"{evaluation.run_name or evaluation.data}, {evaluation.split}", evaluation.confusion)]
-    style.save(draw_confusion(named), folder / "confusion_matrix")
-    style.save(draw_confusion(named, normalise=True), folder / "confusion_matrix_normalised")
+def plain_metrics(metrics: Metrics) -> dict[str, float | None]:
+    """Undefined becomes None."""
+    return {name: None if isinstance(value, Undefined) else value for name, value in metrics.items()}
+
+
+def plain_intervals(intervals: Intervals) -> dict[str, dict[str, Any] | None]:
+    """Intervals as dicts; undefined becomes None."""
+    return {name: None if isinstance(one, Undefined) else one.to_dict() for name, one in intervals.items()}
+
+
+def _two_eyes(predictions: Predictions, fitted: Fitted | None, *, n_resamples: int, seed: int) -> TwoEyes:
+    weight = fitted.eye_weight if fitted is not None and fitted.eye_weight is not None else 0.5
+    blended = blend_eyes(predictions, weight)
+    patients = by_patient(blended)
+    return TwoEyes(
+        weight=weight,
+        n_patients=len(patients),
+        images=summarise(blended),
+        image_intervals=bootstrap_intervals(blended, n_resamples=n_resamples, seed=seed),
+        patients=summarise(patients),
+        patient_intervals=bootstrap_intervals(patients, n_resamples=n_resamples, seed=seed),
+    )
 
 
 def _fellow_eye(predictions: Predictions, manifest: Manifest, split: str) -> dict[str, float]:
     table = manifest.table
-    # Test is judged against all of the official train split; the part of it that was cut off as validation, against the
-    # rest.
+    # Test is judged against all of the official train split; the part of it that was cut off as validation, against
+    # the rest.
     split_of = table["split"] if split == "val" else manifest.official_split
     train = table[(split_of == "train").to_numpy()]
     judged = pd.DataFrame({"patient_id": predictions.patient_id, "eye": predictions.eye, "grade": predictions.grade})
@@ -139,7 +266,7 @@ def _fellow_eye(predictions: Predictions, manifest: Manifest, split: str) -> dic
     if not baseline.found.any():  # a split by patient: there is nothing to copy
         return {}
     matrix = confusion_matrix(predictions.grade, baseline.predicted)
-    qwk = float(quadratic_weighted_kappa(matrix))
+    qwk = float(scores.quadratic_weighted_kappa(matrix))
     return {
         "fellow_eye_share": float(baseline.found.mean()),
         "fellow_eye_accuracy": float(scores.accuracy(matrix)),

@@ -1,46 +1,106 @@
-"""Predictions that a run has stored: what ``confusion`` and ``compare`` start from. No model runs here."""
+"""Predictions that are there already, in a run or in a file: what ``confusion`` and ``compare`` start from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from retino_cli.errors import RunNotFoundError, UsageError
-from retino_cli.evaluation.predictions import Predictions, read_predictions
+from retino_cli.evaluation.foreign import read_foreign
+from retino_cli.evaluation.judged import Judged, is_referable
+from retino_cli.evaluation.predictions import read_predictions
 from retino_cli.tracking import RunRecord, Store
 
 SPLITS = ("test", "val", "train", "all")
 """Splits that predictions can be stored for, the first one found being the one that is used unasked."""
+OF_A_FILE = "predictions"
+"""What the split of a file of predictions is called: the file does not say."""
 JUDGED_KINDS = ("train", "eval")
+FILE_SUFFIXES = (".csv", ".tsv", ".parquet", ".txt")
 
 
 @dataclass(frozen=True, eq=False)
 class StoredPredictions:
-    """The predictions of run ``record`` on ``split``."""
+    """The predictions of run ``record`` on ``split``, or of a file (``record`` is None, ``source`` its path)."""
 
-    record: RunRecord
+    source: str
+    record: RunRecord | None
     split: str
-    predictions: Predictions
+    predictions: Judged
 
     @property
     def name(self) -> str:
-        return self.record.name
+        return Path(self.source).name if self.record is None else self.record.name
 
 
-def read_stored(store: Store, runs: list[str], *, split: str | None = None) -> list[StoredPredictions]:
-    """The predictions of each run, all on one split: the one asked for, else the first of test, val, train, all that
-    every run has.
+def read_stored(store: Store, sources: Sequence[str], *, split: str | None = None) -> list[StoredPredictions]:
+    """The predictions of each run or file, the runs' all on one split: the one asked for, else the first of test, val,
+    train, all that every run has.
 
-    Raises RunNotFoundError for an unknown run, or where there is no such split, saying which splits each run has.
+    What ends in .csv, .tsv, .txt or .parquet is a file, everything else a run. Raises RunNotFoundError for an unknown
+    run, or where there is no such split (saying which splits each run has), UsageError for one that is named twice.
     """
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split} is not known.", f"Choose one of: {', '.join(SPLITS)}.")
-    records = [store.find(run, kinds=JUDGED_KINDS) for run in runs]
-    ids = [record.run_id for record in records]
-    if len(set(ids)) < len(ids):
-        raise UsageError("One run is named twice.", f"These were found: {', '.join(ids)}.")
-    available = [_splits(store, record) for record in records]
+    records = {
+        source: store.find(source, kinds=JUDGED_KINDS)
+        for source in sources
+        if Path(source).suffix.lower() not in FILE_SUFFIXES
+    }
+    chosen = _choose_split(store, list(records.values()), split) if records else OF_A_FILE
+    stored = []
+    for source in sources:
+        record = records.get(source)
+        if record is None:
+            stored.append(StoredPredictions(source, None, OF_A_FILE, read_foreign(Path(source))))
+            continue
+        file = store.download(record.run_id, f"{chosen}/predictions.csv")
+        stored.append(StoredPredictions(record.run_id, record, chosen, read_predictions(file)))
+    named = [str(Path(one.source).resolve()) if one.record is None else one.source for one in stored]
+    if len(set(named)) < len(named):
+        raise UsageError("One run is named twice.", f"These were found: {', '.join(one.source for one in stored)}.")
+    return stored
+
+
+def label_stored(stored: Sequence[StoredPredictions]) -> list[str]:
+    """Their names, with the id (or the path) behind those that two of them share."""
+    names = [one.name for one in stored]
+    return [
+        f"{name} ({one.source if one.record is None else one.source[:8]})" if names.count(name) > 1 else name
+        for name, one in zip(names, stored, strict=True)
+    ]
+
+
+def refuse_unlike(stored: Sequence[StoredPredictions]) -> None:
+    """Raise UsageError, saying how they differ, where image ids or true grades are not the same in all."""
+    first = stored[0]
+    order = np.argsort(first.predictions.image_id)
+    ids = first.predictions.image_id[order]
+    for other in stored[1:]:
+        theirs = np.argsort(other.predictions.image_id)
+        other_ids = other.predictions.image_id[theirs]
+        if len(ids) != len(other_ids) or (ids != other_ids).any():
+            raise UsageError(
+                f"{first.name} and {other.name} were judged on different images: {_difference(ids, other_ids)}.",
+                "Evaluate both on the same data and split first, with: retino eval RUN --data D --split S",
+            )
+        if first.predictions.binary or other.predictions.binary:
+            wrong = is_referable(first.predictions)[order] != is_referable(other.predictions)[theirs]
+        else:
+            wrong = first.predictions.grade[order] != other.predictions.grade[theirs]
+        if wrong.any():
+            examples = ", ".join(ids[wrong][:3])
+            raise UsageError(
+                f"{first.name} and {other.name} disagree on the true grade of {int(wrong.sum())} images: {examples}.",
+                "Their label files differ: evaluate both on the same one.",
+            )
+
+
+def _choose_split(store: Store, records: list[RunRecord], split: str | None) -> str:
+    available = [[name for name in SPLITS if name in store.artifacts(record.run_id)] for record in records]
     common = [name for name in SPLITS if all(name in found for found in available)]
     if not common or (split is not None and split not in common):
         listed = "; ".join(
@@ -51,56 +111,7 @@ def read_stored(store: Store, runs: list[str], *, split: str | None = None) -> l
             f"There are no {wanted}. Stored are: {listed}.",
             f"Make them with: retino eval RUN --split {split or 'test'}, and name the evaluations that it makes.",
         )
-    chosen = split or common[0]
-    return [
-        StoredPredictions(record, chosen, read_predictions(store.download(record.run_id, f"{chosen}/predictions.csv")))
-        for record in records
-    ]
-
-
-def align(stored: list[StoredPredictions]) -> list[Predictions]:
-    """The predictions of all runs in the order of the first one's images.
-
-    Raises UsageError, saying how they differ, where image ids or true grades are not the same in all.
-    """
-    first = stored[0]
-    order = np.argsort(first.predictions.image_id)
-    ids = first.predictions.image_id[order]
-    aligned = [first.predictions]
-    for other in stored[1:]:
-        theirs = np.argsort(other.predictions.image_id)
-        other_ids = other.predictions.image_id[theirs]
-        if len(ids) != len(other_ids) or (ids != other_ids).any():
-            raise UsageError(
-                f"{first.name} and {other.name} were judged on different images: {_difference(ids, other_ids)}.",
-                "Evaluate both on the same data and split first, with: retino eval RUN --data D --split S",
-            )
-        wrong = first.predictions.grade[order] != other.predictions.grade[theirs]
-        if wrong.any():
-            examples = ", ".join(ids[wrong][:3])
-            raise UsageError(
-                f"{first.name} and {other.name} disagree on the true grade of {int(wrong.sum())} images: {examples}.",
-                "Their label files differ: evaluate both on the same one.",
-            )
-        back = np.empty_like(order)
-        back[order] = theirs
-        aligned.append(_take(other.predictions, back))
-    return aligned
-
-
-def _take(predictions: Predictions, rows: np.ndarray) -> Predictions:
-    return Predictions(
-        image_id=predictions.image_id[rows],
-        patient_id=predictions.patient_id[rows],
-        eye=predictions.eye[rows],
-        grade=predictions.grade[rows],
-        probabilities=predictions.probabilities[rows],
-    )
-
-
-def _splits(store: Store, record: RunRecord) -> list[str]:
-    folders = store.artifacts(record.run_id)
-    return [name for name in SPLITS if name in folders]
+    return split or common[0]
 
 
 def _difference(ids: np.ndarray, others: np.ndarray) -> str:

@@ -18,7 +18,9 @@ from retino_cli.data.configured import read_manifest
 from retino_cli.data.labelled import LabelledImages
 from retino_cli.data.manifest import Manifest
 from retino_cli.errors import DataError, RunNotFoundError
-from retino_cli.evaluation.evaluation import Evaluation, judge, write_evaluation
+from retino_cli.evaluation.artifacts import write_evaluation
+from retino_cli.evaluation.evaluation import Evaluation, judge
+from retino_cli.evaluation.fitted import Fitted, fit
 from retino_cli.evaluation.inference import predict
 from retino_cli.figures import style
 from retino_cli.figures.curves import draw_history
@@ -243,19 +245,7 @@ def _run_epochs(
         # Logged before it is saved: an epoch that was logged but not saved is trained again on resume, with the same
         # result, and not logged twice; the other order would leave a hole in the curves.
         run.log_epoch(done.epoch, {**done.metrics, "images_per_second": done.images_per_second})
-        info = CheckpointInfo(
-            arch=config.arch,
-            head=str(config.head),
-            stem=str(config.stem),
-            dropout=starting.DROPOUT,
-            preprocess=setup.spec,
-            config=config.to_dict(),
-            epoch=done.epoch,
-            metrics=done.metrics,
-            data=starting.fingerprints(manifest),
-            calibration={},
-            retino_version=__version__,
-        )
+        info = _describe(setup, manifest, epoch=done.epoch, metrics=done.metrics)
         state = pack_state(setup.optimizer, progress)
         if is_best:
             best = {name: tensor.detach().clone() for name, tensor in setup.model.state_dict().items()}
@@ -275,6 +265,31 @@ def _run_epochs(
     return progress, best, history
 
 
+def _describe(
+    setup: TrainingSetup,
+    manifest: Manifest,
+    *,
+    epoch: int,
+    metrics: dict[str, float],
+    calibration: dict[str, Any] | None = None,
+) -> CheckpointInfo:
+    """What a checkpoint says of itself."""
+    config = setup.config
+    return CheckpointInfo(
+        arch=config.arch,
+        head=str(config.head),
+        stem=str(config.stem),
+        dropout=starting.DROPOUT,
+        preprocess=setup.spec,
+        config=config.to_dict(),
+        epoch=epoch,
+        metrics=metrics,
+        data=starting.fingerprints(manifest),
+        calibration=calibration or {},
+        retino_version=__version__,
+    )
+
+
 def _finish(
     run: ActiveRun,
     setup: TrainingSetup,
@@ -285,18 +300,29 @@ def _finish(
     listen: Listener,
 ) -> dict[str, Evaluation]:
     """Evaluate the model, by now the best one, on validation and test, and store what follows from it in the run."""
+    predictions = {
+        split: predict(setup.model, data[split], setup.spec, setup.runtime)
+        for split in ("val", "test")
+        if split in data
+    }
+    fitted: Fitted | None = None
+    if "val" in predictions:
+        fitted = fit(predictions["val"])
+        best = history[progress.best_epoch - 1]
+        metrics = {name: value for name, value in best.items() if "/" in name}
+        info = _describe(setup, manifest, epoch=progress.best_epoch, metrics=metrics, calibration=fitted.to_dict())
+        run.write_folder("checkpoint/best", partial(save_checkpoint, model=setup.model, info=info))
     evaluations: dict[str, Evaluation] = {}
-    for split in ("val", "test"):
-        if split not in data:
-            continue
+    for split in predictions:
         evaluation = judge(
-            predict(setup.model, data[split], setup.spec, setup.runtime),
+            predictions[split],
             split=split,
             data=manifest.name,
             run_id=run.run_id,
             run_name=run.name,
             evaluation_run_id=run.run_id,
             manifest=manifest,
+            fitted=fitted if split == "test" else None,  # on validation itself they would look better than they are
         )
         evaluations[split] = evaluation
         run.write_folder(split, partial(write_evaluation, evaluation))

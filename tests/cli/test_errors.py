@@ -167,7 +167,6 @@ def test_flags_that_cannot_be_right(
         ("train", "--epochs", "many"),
         ("train", "--epoch", "3"),
         ("trian",),
-        ("eval",),
         ("compare",),
         ("runs", "-n", "0"),
     ],

@@ -18,8 +18,9 @@ from retino_cli.data.labelled import LabelledImages
 from retino_cli.data.manifest import load_manifest
 from retino_cli.data.prepared import prepare
 from retino_cli.errors import DataError, RunNotFoundError, UsageError
+from retino_cli.evaluation.artifacts import write_evaluation
 from retino_cli.evaluation.evaluate import evaluate
-from retino_cli.evaluation.evaluation import Evaluation, judge, write_evaluation
+from retino_cli.evaluation.evaluation import Evaluation, judge
 from retino_cli.evaluation.inference import predict, predict_logits
 from retino_cli.evaluation.metrics import Undefined
 from retino_cli.evaluation.predictions import Predictions, read_predictions
@@ -115,6 +116,7 @@ def test_another_data_set_is_prepared_as_the_checkpoint_says(
     write_dataset(tmp_path / "other", patients=4, size=64, seed=9, test_fraction=0.5, workers=1)
     # Neither flags nor the recipe have a say: evaluate has no argument for it.
     allowed = {"run", "data", "layout", "split", "device", "precision", "workers", "skip_unreadable", "tracking_uri"}
+    allowed |= {"sensitivity", "specificity", "prevalence", "ungradable", "pair_eyes"}
     assert set(inspect.signature(evaluate).parameters) == allowed | {"listen"}
     evaluation = evaluate("first", data=tmp_path / "other", split="test", device="cpu")
     assert evaluation.n_images == 4

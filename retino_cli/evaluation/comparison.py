@@ -1,0 +1,158 @@
+"""What a comparison holds, and how it reads as JSON and Markdown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from retino_cli.evaluation.evaluation import Intervals, Metrics, plain_intervals, plain_metrics
+from retino_cli.evaluation.metrics import LOWER_IS_BETTER, METRIC_NAMES, Undefined
+from retino_cli.evaluation.pairs import Pair
+
+OF_THE_DATA = ("majority_accuracy",)
+"""Metrics that are the same whoever predicts."""
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedRun:
+    """One run (or file) of a comparison. ``label`` is its name, with the id where two share one."""
+
+    run_id: str
+    label: str
+    params: dict[str, str]
+    metrics: Metrics
+    intervals: Intervals
+    confusion: np.ndarray | None
+    collapsed: int | None
+    history: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of one configuration: mean and standard deviation (n - 1) of each metric over its ``members`` (places).
+
+    ``deviation`` is None for one run alone; a metric that one of them does not define is left out of both.
+    """
+
+    label: str
+    members: tuple[int, ...]
+    mean: dict[str, float]
+    deviation: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """An image on which the runs differ: its true grade, and what each run says (grade, and expected grade)."""
+
+    image_id: str
+    grade: int
+    predicted: tuple[int, ...]
+    expected: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Runs that were judged on the same ``n_images`` images of ``split``.
+
+    ``differing`` holds, for each parameter whose values are not all the same, one value per run ("" where not set).
+    ``pairs`` compares every two runs or, where they were grouped, every two ``groups``. ``disagreements`` are sorted,
+    the widest first.
+    """
+
+    run_id: str
+    split: str
+    n_images: int
+    runs: tuple[ComparedRun, ...]
+    differing: dict[str, tuple[str, ...]]
+    pairs: tuple[Pair, ...]
+    groups: tuple[Group, ...]
+    disagreements: tuple[Disagreement, ...]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The verdicts."""
+        return tuple(pair.sentence for pair in self.pairs)
+
+    def best(self, metric: str) -> tuple[int, ...]:
+        """The places of the runs with the best value of ``metric`` (several where they are equal, none where it is the
+        same for all, belongs to the data alone, or is undefined)."""
+        if metric in OF_THE_DATA:
+            return ()
+        values = [run.metrics[metric] for run in self.runs]
+        numbers = [value for value in values if not isinstance(value, Undefined)]
+        if not numbers or (len(numbers) == len(values) and max(numbers) == min(numbers)):
+            return ()
+        best = min(numbers) if metric in LOWER_IS_BETTER else max(numbers)
+        return tuple(place for place, value in enumerate(values) if value == best)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; undefined metrics are null."""
+        return {
+            "run_id": self.run_id,
+            "split": self.split,
+            "n_images": self.n_images,
+            "verdicts": list(self.sentences),
+            "differing_params": {name: list(values) for name, values in self.differing.items()},
+            "runs": [
+                {
+                    "run_id": run.run_id,
+                    "name": run.label,
+                    "metrics": plain_metrics(run.metrics),
+                    "intervals": plain_intervals(run.intervals),
+                    "collapsed": run.collapsed,
+                    "confusion_matrix": None if run.confusion is None else run.confusion.tolist(),
+                }
+                for run in self.runs
+            ],
+            "best": {
+                name: [self.runs[place].run_id for place in places]
+                for name in METRIC_NAMES
+                if (places := self.best(name))
+            },
+            "pairs": [pair.to_dict() for pair in self.pairs],
+            "groups": [
+                {"label": g.label, "members": list(g.members), "mean": g.mean, "deviation": g.deviation}
+                for g in self.groups
+            ],
+            "n_disagreements": len(self.disagreements),
+        }
+
+    def to_markdown(self) -> str:
+        """Verdicts and tables in Markdown; the best value of a row is bold."""
+        names = [run.label.replace("|", "\\|") for run in self.runs]
+        lines = [f"# Comparison on {self.split}, {self.n_images} images", ""]
+        lines += [f"- {sentence}" for sentence in self.sentences]
+        if self.groups:
+            lines += ["", "## Groups: mean and standard deviation", ""]
+            lines += [
+                _row("metric", [f"{g.label} (n = {len(g.members)})" for g in self.groups]),
+                _rule(len(self.groups)),
+            ]
+            for metric in METRIC_NAMES:
+                lines.append(_row(metric, [format_group(group, metric) for group in self.groups]))
+        lines += ["", "## Runs", "", _row("metric", names), _rule(len(names))]
+        for metric in METRIC_NAMES:
+            best = self.best(metric)
+            cells = [f"{run.metrics[metric]:.4f}" for run in self.runs]
+            lines.append(_row(metric, [f"**{c}**" if i in best else c for i, c in enumerate(cells)]))
+        lines += ["", "## Parameters that differ", "", _row("parameter", names), _rule(len(names))]
+        lines += [_row(name, list(values)) for name, values in self.differing.items()]
+        return "\n".join(lines) + "\n"
+
+
+def format_group(group: Group, metric: str) -> str:
+    """ "0.571 +- 0.012", "0.571" for one run, "n/a" where it is undefined for one of them."""
+    if metric not in group.mean:
+        return "n/a"
+    deviation = group.deviation[metric]
+    return f"{group.mean[metric]:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+
+
+def _row(first: str, cells: list[str]) -> str:
+    return f"| {first} | {' | '.join(cells)} |"
+
+
+def _rule(n: int) -> str:
+    return "|---|" + "---:|" * n
