@@ -1,4 +1,4 @@
-"""``retino data``: look at a data set, or draw a synthetic one."""
+"""``retino data``: look at a data set, prepare it, or draw a synthetic one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retino_cli.cli import options as o
+from retino_cli.cli import prepare
 from retino_cli.errors import UsageError
 from retino_cli.grades import SHORT_GRADE_NAMES
 
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
     from retino_cli.data.inspect import Inspection, SplitSummary
 
 app = typer.Typer(
-    help="Look at a data set, or draw a synthetic one.", no_args_is_help=True, pretty_exceptions_enable=False
+    help="Look at a data set, prepare it, or draw a synthetic one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
+app.command("prepare")(prepare.prepare)
+app.command("cache")(prepare.cache)
 
 
 @app.command("inspect")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -24,6 +25,7 @@ class Display:
         self._majority: dict[str, float] = {}
         self._epoch_seconds: list[float] = []
         self._announced = 0
+        self._preparing: tuple[float, int] | None = None
         self.run_id: str | None = None
         self.run_name = ""
 
@@ -73,13 +75,22 @@ class Display:
             self._console.print(text, markup=False, soft_wrap=True)
 
     def _show_preparing(self, event: Preparing) -> None:
+        if self._preparing is None or event.done < self._preparing[1]:
+            self._preparing = (time.monotonic(), event.done)  # another task: its time is measured anew
+        text = f"{event.verb} {event.done} of {event.total} {event.what}"
+        began, before = self._preparing
+        if before < event.done < event.total:
+            left = (time.monotonic() - began) / (event.done - before) * (event.total - event.done)
+            text += f", {clock(left)} left"
+        if event.done == event.total:
+            self._preparing = None
         if self._status:
-            self._status.update(f"{event.verb} {event.done} of {event.total} {event.what}")
+            self._status.update(text)
         elif not self._quiet and (
             event.done == event.total or event.done >= self._announced + max(event.total // 4, 1)
         ):
             self._announced = 0 if event.done == event.total else event.done
-            self._console.print(f"{event.verb} {event.done} of {event.total} {event.what}")
+            self._console.print(text)
 
     def _show_step(self, event: StepDone) -> None:
         if not self._status:

@@ -115,6 +115,7 @@ def prepare(
     with _cache_errors(folder):
         records = files.read_records(len(filled.slots))
         pixels = files.map_pixels(len(filled.slots))
+        files.mark_used()
     index = records[rows]
     index[rows < 0] = np.zeros((), dtype=records.dtype)
     return PreparedImages(

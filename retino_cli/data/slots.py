@@ -6,7 +6,7 @@
         sources.json   the source of each slot; only ever appended to, replaced as a whole
         pixels.u8      slot after slot, S x S x 3 uint8
         index.bin      record after record, see RECORD
-        spec.json      for people: the data set's folder and the spec
+        spec.json      for people: the data set's folder and the spec; its time is that of the last use
         writing        while a process writes
         lock           held by whoever writes
 
@@ -22,6 +22,7 @@ process with SIGBUS, where ``pwrite`` raises an error.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -88,8 +89,14 @@ class SlotFiles:
         return np.asarray(np.memmap(self.folder / "pixels.u8", dtype=np.uint8, mode="r", shape=shape))
 
     def describe(self, spec: PreprocessSpec, root: Path) -> None:
+        """Write down whose pictures these are, and how they were made."""
         geometry = {name: value for name, value in spec.to_dict().items() if name not in ("mean", "std")}
         _replace(self.folder / "spec.json", {"root": str(root), "spec": geometry})
+
+    def mark_used(self) -> None:
+        """Let the folder's age be counted from now on, where it can be written to."""
+        with contextlib.suppress(OSError):
+            os.utime(self.folder / "spec.json")
 
     def write_sources(self, sources: list[str], *, known: int) -> None:
         """Give each source a slot; the first ``known`` have theirs. New ones are holes in the files: no space taken."""
