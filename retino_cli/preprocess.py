@@ -252,4 +252,4 @@ def normalise(images: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
         return images
     mean = torch.tensor(spec.mean, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(spec.std, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-    return (images - mean) / std
+    return (images - mean).div_(std)
