@@ -49,7 +49,7 @@ def measure(names: list[str], *, repeats: int, scratch: Path) -> Iterator[Row]:
     if wanted("prepare"):
         yield from preparing.measure_preparing(manifest, scratch, repeats=repeats)
     if wanted("epoch"):
-        yield training.measure_epoch(manifest, repeats=repeats)
+        yield from training.measure_epoch(manifest, repeats=repeats)
     if wanted("evaluation"):
         yield training.measure_evaluation(manifest, repeats=repeats)
     if wanted("logging"):
@@ -69,6 +69,7 @@ def write(rows: list[dict[str, Any]], about: dict[str, str]) -> None:
     ]
     for row in rows:
         mark = "reached" if row["reached"] else "**not reached**"
+        mark = mark if row["target"][0] in "<>" else ""
         lines.append(
             f"| {row['what']} | {row['against']} | {row['ratio']:.2f}x | {row['target']} | {mark} | "
             f"{row['ours']:.4g} {row['unit']} | {row['theirs']:.4g} {row['unit']} | {row['repeats']} |"
