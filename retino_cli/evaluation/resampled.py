@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -37,6 +38,15 @@ _OF_CONFUSION: Final[dict[str, Callable[[Array], Array]]] = {
 _BINNINGS: Final[dict[str, Binning]] = {"ece": "equal_width", "ece_equal_mass": "equal_mass"}
 
 
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Sums over images by cell: ``cells`` (N,) 0..n_cells-1; ``values`` (N,) whole numbers, None for 1."""
+
+    cells: Codes
+    values: Array | None
+    n_cells: int
+
+
 class ResampledMetrics:
     """The metrics ``names`` of one model's predictions, for any weights of the clusters.
 
@@ -47,26 +57,33 @@ class ResampledMetrics:
 
     def __init__(self, judged: Judged, order: Codes, codes: Codes, names: Sequence[str]) -> None:
         self._codes = codes
-        self._n_clusters = int(codes.max()) + 1
-        self._columns: list[Array] = []
+        self._blocks: list[_Block] = []
         self._metrics: dict[str, Callable[[Array, Array], Array]] = {}
-        self._add_column_block(np.bincount(codes, minlength=self._n_clusters)[:, None])  # column 0: images
+        self._add_block(np.zeros(len(codes), dtype=np.int64), None, 1)  # column 0: images
         if not judged.binary:
             self._add_grades(judged, order, names)
         self._add_probabilities(judged, order, names)
         self._add_areas(judged, order, names)
         self.names = tuple(name for name in names if name in self._metrics)
-        self._sums = np.concatenate(self._columns, axis=1)
 
     def __call__(self, weights: Array) -> Array:
         """(B, K) weights -> (B, M) values."""
-        sums = weights @ self._sums
+        sums = np.empty((len(weights), sum(block.n_cells for block in self._blocks)))
+        # Row by row, and not as one matrix product: BLAS would share it among threads that wait for each other.
+        for row, drawn in enumerate(weights):
+            per_image = drawn[self._codes]
+            start = 0
+            for block in self._blocks:
+                terms = per_image if block.values is None else per_image * block.values
+                sums[row, start : start + block.n_cells] = np.bincount(block.cells, terms, minlength=block.n_cells)
+                start += block.n_cells
         return np.stack([self._metrics[name](weights, sums) for name in self.names], axis=1)
 
-    def _add_column_block(self, block: npt.NDArray[np.generic]) -> slice:
-        start = sum(columns.shape[1] for columns in self._columns)
-        self._columns.append(block.astype(np.float64))
-        return slice(start, start + block.shape[1])
+    def _add_block(self, cells: Codes, values: Array | None, n_cells: int) -> slice:
+        """Sum ``values`` (or 1) by cell; returns the columns of ``sums`` that these sums are in."""
+        start = sum(block.n_cells for block in self._blocks)
+        self._blocks.append(_Block(cells, values, n_cells))
+        return slice(start, start + n_cells)
 
     def _add_grades(self, judged: Judged, order: Codes, names: Sequence[str]) -> None:
         grade, predicted, expected = judged.grade[order], judged.predicted, judged.expected_grade
@@ -77,10 +94,7 @@ class ResampledMetrics:
             self._add_confusion(grade, rounded, {"qwk_rounded": by_confusion.quadratic_weighted_kappa})
 
     def _add_confusion(self, grade: Codes, predicted: Codes, metrics: dict[str, Callable[[Array], Array]]) -> None:
-        n_cells = N_GRADES * N_GRADES
-        cell = (self._codes * N_GRADES + grade) * N_GRADES + predicted
-        block = np.bincount(cell, minlength=self._n_clusters * n_cells).reshape(self._n_clusters, n_cells)
-        columns = self._add_column_block(block)
+        columns = self._add_block(grade * N_GRADES + predicted, None, N_GRADES * N_GRADES)
 
         def bind(metric: Callable[[Array], Array]) -> Callable[[Array, Array], Array]:
             return lambda weights, sums: metric(sums[:, columns].reshape(-1, N_GRADES, N_GRADES))
@@ -91,23 +105,22 @@ class ResampledMetrics:
         if judged.probabilities is None:
             return
         grade, p = judged.grade[order], judged.probabilities[order]
+        one_cell = np.zeros(len(grade), dtype=np.int64)
         for name, per_image in (("brier", brier_per_image), ("nll", nll_per_image)):
             if name in names:
-                self._add_mean(name, per_image(grade, p)[:, None])
+                self._add_mean(name, one_cell, per_image(grade, p), 1)
         for name, binning in _BINNINGS.items():
             if name in names:
                 gap = (np.argmax(p, axis=1) == grade) - p.max(axis=1)
                 # The bins are those of the whole sample, in every resample.
-                inside = np.eye(N_BINS)[confidence_bins(p, binning=binning)]
-                self._add_mean(name, inside * gap[:, None])
+                self._add_mean(name, confidence_bins(p, binning=binning), gap, N_BINS)
 
-    def _add_mean(self, name: str, terms: Array) -> None:
-        """A metric that is the sum over columns of the absolute weighted sum of ``terms`` (N, S), divided by N."""
-        largest = float(np.abs(terms).max()) * float(self._columns[0].max()) * self._n_clusters
+    def _add_mean(self, name: str, cells: Codes, terms: Array, n_cells: int) -> None:
+        """A metric that is the sum over cells of the absolute weighted sum of ``terms`` (N,), divided by N."""
+        n_clusters, largest_cluster = int(self._codes.max()) + 1, int(np.bincount(self._codes).max())
+        largest = float(np.abs(terms).max()) * largest_cluster * n_clusters
         scale = 2.0 ** math.floor(52 - math.log2(max(largest, 1.0)))
-        whole = np.rint(terms * scale)
-        block = [np.bincount(self._codes, weights=column, minlength=self._n_clusters) for column in whole.T]
-        columns = self._add_column_block(np.stack(block, axis=1))
+        columns = self._add_block(cells, np.rint(terms * scale), n_cells)
         self._metrics[name] = lambda weights, sums: np.abs(sums[:, columns]).sum(axis=1) / scale / sums[:, 0]
 
     def _add_areas(self, judged: Judged, order: Codes, names: Sequence[str]) -> None:
@@ -147,8 +160,8 @@ def _area(positive: npt.NDArray[np.bool_], score: Array, codes: Codes) -> Callab
             of_positives = drawn[positive_codes]
             pairs = of_positives.sum() * reached[-1]
             if pairs > 0:
-                wins = of_positives @ reached[below]
-                ties_and_wins = of_positives @ reached[not_above] if has_ties else wins
+                wins = (of_positives * reached[below]).sum()
+                ties_and_wins = (of_positives * reached[not_above]).sum() if has_ties else wins
                 values[row] = (wins + ties_and_wins) / (2.0 * pairs)
         return values
 

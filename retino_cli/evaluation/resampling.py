@@ -112,7 +112,9 @@ def resample_sums(
     number of threads or the size of a block.
     """
     blocks = draw_clusters(len(sums), n_resamples, seed=seed, chunk=chunk)
-    return np.concatenate([statistic(weights @ sums) for weights in blocks])
+    by_column = np.ascontiguousarray(sums.T)
+    # einsum, and not a matrix product: BLAS would share it among threads that wait for each other.
+    return np.concatenate([statistic(np.einsum("bk,sk->bs", weights, by_column)) for weights in blocks])
 
 
 def percentile_interval(
