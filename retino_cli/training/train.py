@@ -5,41 +5,32 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from retino_cli import __version__
 from retino_cli.config import TrainConfig, resolve_config
 from retino_cli.data.configured import read_manifest
 from retino_cli.data.labelled import LabelledImages
 from retino_cli.data.manifest import Manifest
 from retino_cli.errors import DataError, RunNotFoundError
-from retino_cli.evaluation.artifacts import write_evaluation
-from retino_cli.evaluation.evaluation import Evaluation, judge
-from retino_cli.evaluation.fitted import Fitted, fit
-from retino_cli.evaluation.inference import predict
-from retino_cli.figures import style
-from retino_cli.figures.curves import draw_history
+from retino_cli.evaluation.evaluation import Evaluation
 from retino_cli.models.checkpoint import (
-    CheckpointInfo,
     load_checkpoint,
     load_training_state,
     recover_checkpoint,
     save_checkpoint,
 )
-from retino_cli.runtime import choose_runtime
+from retino_cli.runtime import choose_runtime, deterministic
 from retino_cli.tracking import ActiveRun, Store, open_store
 from retino_cli.training import setup as starting
 from retino_cli.training.events import Event, Listener, Note, RunStarted, ignore
+from retino_cli.training.finish import History, describe_checkpoint, finish
 from retino_cli.training.loop import TrainingSetup, build_optimizer, train_epochs
 from retino_cli.training.losses import balanced_weights, build_loss
 from retino_cli.training.progress import Progress, pack_state, unpack_state
-
-History = list[dict[str, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +147,7 @@ def train(
             tags=starting.run_tags(manifest, spec, runtime, report, leaks) | (tags or {}),
             parent=parent,
         )
-    with run:
+    with run, deterministic(config.deterministic):
         run.log_text(json.dumps(config.to_dict(), indent=2) + "\n", "config.json")
         hear(
             RunStarted(
@@ -185,7 +176,7 @@ def train(
             earlier = [row for row in store.history(run.run_id) if row["epoch"] <= progress.epoch]
         progress, best, history = _run_epochs(run, setup, manifest, progress, best, earlier, hear)
         setup.model.load_state_dict(best)
-        evaluations = _finish(run, setup, manifest, data, progress, history, hear)
+        evaluations = finish(run, setup, manifest, data, progress, history, hear)
     return TrainResult(
         run_id=run.run_id,
         run_name=run.name,
@@ -245,7 +236,7 @@ def _run_epochs(
         # Logged before it is saved: an epoch that was logged but not saved is trained again on resume, with the same
         # result, and not logged twice; the other order would leave a hole in the curves.
         run.log_epoch(done.epoch, {**done.metrics, "images_per_second": done.images_per_second})
-        info = _describe(setup, manifest, epoch=done.epoch, metrics=done.metrics)
+        info = describe_checkpoint(setup, manifest, epoch=done.epoch, metrics=done.metrics)
         state = pack_state(setup.optimizer, progress)
         if is_best:
             best = {name: tensor.detach().clone() for name, tensor in setup.model.state_dict().items()}
@@ -263,90 +254,3 @@ def _run_epochs(
         text = f"{progress.key} was undefined after every epoch: the last epoch is kept, as nothing could be chosen."
         listen(Note(text, "warning"))
     return progress, best, history
-
-
-def _describe(
-    setup: TrainingSetup,
-    manifest: Manifest,
-    *,
-    epoch: int,
-    metrics: dict[str, float],
-    calibration: dict[str, Any] | None = None,
-) -> CheckpointInfo:
-    """What a checkpoint says of itself."""
-    config = setup.config
-    return CheckpointInfo(
-        arch=config.arch,
-        head=str(config.head),
-        stem=str(config.stem),
-        dropout=starting.DROPOUT,
-        preprocess=setup.spec,
-        config=config.to_dict(),
-        epoch=epoch,
-        metrics=metrics,
-        data=starting.fingerprints(manifest),
-        calibration=calibration or {},
-        retino_version=__version__,
-    )
-
-
-def _finish(
-    run: ActiveRun,
-    setup: TrainingSetup,
-    manifest: Manifest,
-    data: dict[str, LabelledImages],
-    progress: Progress,
-    history: History,
-    listen: Listener,
-) -> dict[str, Evaluation]:
-    """Evaluate the model, by now the best one, on validation and test, and store what follows from it in the run."""
-    predictions = {
-        split: predict(setup.model, data[split], setup.spec, setup.runtime)
-        for split in ("val", "test")
-        if split in data
-    }
-    fitted: Fitted | None = None
-    if "val" in predictions:
-        fitted = fit(predictions["val"])
-        best = history[progress.best_epoch - 1]
-        metrics = {name: value for name, value in best.items() if "/" in name}
-        info = _describe(setup, manifest, epoch=progress.best_epoch, metrics=metrics, calibration=fitted.to_dict())
-        run.write_folder("checkpoint/best", partial(save_checkpoint, model=setup.model, info=info))
-    evaluations: dict[str, Evaluation] = {}
-    for split in predictions:
-        evaluation = judge(
-            predictions[split],
-            split=split,
-            data=manifest.name,
-            run_id=run.run_id,
-            run_name=run.name,
-            evaluation_run_id=run.run_id,
-            manifest=manifest,
-            fitted=fitted if split == "test" else None,  # on validation itself they would look better than they are
-        )
-        evaluations[split] = evaluation
-        run.write_folder(split, partial(write_evaluation, evaluation))
-        # One value per run and name: the curves by epoch are called val/... and epoch_test/...
-        run.log_metrics(evaluation.defined("test" if split == "test" else "val_best"))
-    run.log_metrics({"best_epoch": float(progress.best_epoch)})
-    run.write_folder("curves", lambda folder: _write_curves(folder, history, run.name))
-    shown = evaluations.get("test", evaluations.get("val"))
-    if shown is not None:
-        collapsed = shown.warning is not None
-        run.set_tags({"retino.collapsed": f"grade {shown.collapsed}" if collapsed else "no"})
-        if shown.warning is not None:
-            listen(Note(shown.warning, "warning"))
-    return evaluations
-
-
-def _write_curves(folder: Path, history: History, title: str) -> None:
-    """history.csv and the curves as pictures."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = sorted({name for row in history for name in row} - {"epoch"})
-    lines = [",".join(["epoch", *names])]
-    lines += [
-        ",".join([str(int(row["epoch"])), *(repr(row[name]) if name in row else "" for name in names)])
-        for row in history
-    ]
-    (folder / "history.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    style.save(draw_history(history, title), folder / "history")
