@@ -40,7 +40,8 @@ style: $(STAMP)  ## Repair what can be repaired by itself.
 docs: $(STAMP)  ## Write docs/cli.md from the commands' help.
 	@$(BIN)/python docs/make_cli.py
 
-bench: $(STAMP)  ## Measure; writes docs/benchmarks.md.
+bench: $(STAMP)  ## Measure; writes docs/benchmarks.md. Some rows alone: make bench ONLY="help epoch".
+	@$(BIN)/python -c 'import timm' 2>/dev/null || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	@$(BIN)/python -m benchmarks.run $(if $(ONLY),--only $(ONLY))
 
 smoke: $(STAMP)  ## The quickest whole run: is anything broken?

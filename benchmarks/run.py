@@ -34,16 +34,16 @@ def measure(names: list[str], *, repeats: int, scratch: Path) -> Iterator[Row]:
     def wanted(*prefixes: str) -> bool:
         return not names or any(name.startswith(prefix) for name in names for prefix in prefixes)
 
-    from benchmarks import command_line, preparing, scale, training
+    from benchmarks import command_line, predicting, preparing, scale, training
     from benchmarks.photographs import load_photographs
 
     if wanted("help"):
         yield command_line.measure_help(scratch, repeats=repeats)
     if wanted("manifest"):
         yield scale.measure_manifest(scratch)
-    if wanted("memory"):
+    if wanted("memory-prepare"):
         yield scale.measure_memory(scratch)
-    if not wanted("prepare", "epoch", "evaluation", "logging", "first", "predict"):
+    if not wanted("prepare", "epoch", "evaluation", "logging", "first", "predict", "memory-predict"):
         return
     manifest = load_photographs(scratch)
     if wanted("prepare"):
@@ -54,6 +54,10 @@ def measure(names: list[str], *, repeats: int, scratch: Path) -> Iterator[Row]:
         yield training.measure_evaluation(manifest, repeats=repeats)
     if wanted("logging"):
         yield training.measure_logging(manifest, scratch, repeats=repeats)
+    if wanted("predict"):
+        yield predicting.measure_predicting(manifest, scratch, repeats=repeats)
+    if wanted("memory-predict"):
+        yield predicting.measure_memory(manifest, scratch)
     if wanted("first"):
         for peer in ("lab", "timm"):
             yield training.measure_first_training(manifest, scratch, repeats=repeats, peer=peer)

@@ -50,25 +50,31 @@ def measure_manifest(scratch: Path) -> Row:
     )  # fmt: skip
 
 
-def measure_memory(scratch: Path, small: int = 100, large: int = 10_000) -> Row:
-    """Peak memory of preparing many images against few: links to the same photographs under many names."""
+def link_photographs(scratch: Path, count: int) -> Path:
+    """An EyePACS folder of ``count`` names for the same 16 synthetic photographs."""
     from retino_cli.data.synth import write_dataset
 
     source = scratch / "memory-source"
     write_dataset(source, patients=8, size=512, test_fraction=0)
-    pictures = sorted((source / "train").glob("*.jpeg")) or sorted((source / "train").glob("*.jpg"))
-    peaks = []
-    for count in (small, large):
-        folder = scratch / f"memory-{count}"
-        (folder / "train").mkdir(parents=True, exist_ok=True)
-        with (folder / "trainLabels.csv").open("w") as file:
-            file.write("image,level\n")
-            for i in range(count):
-                link = folder / "train" / f"{i}_left.jpeg"
-                if not link.exists():
-                    link.symlink_to(pictures[i % len(pictures)])
-                file.write(f"{i}_left,{i % 5}\n")
-        peaks.append(_run(_PREPARE, str(folder), str(scratch / f"memory-cache-{count}"))["bytes"])
+    pictures = sorted((source / "train").iterdir())
+    folder = scratch / f"memory-{count}"
+    (folder / "train").mkdir(parents=True, exist_ok=True)
+    with (folder / "trainLabels.csv").open("w") as file:
+        file.write("image,level\n")
+        for i in range(count):
+            link = folder / "train" / f"{i}_left{pictures[0].suffix}"
+            if not link.exists():
+                link.symlink_to(pictures[i % len(pictures)])
+            file.write(f"{i}_left,{i % 5}\n")
+    return folder
+
+
+def measure_memory(scratch: Path, small: int = 100, large: int = 10_000) -> Row:
+    """Peak memory of preparing many images against few."""
+    peaks = [
+        _run(_PREPARE, str(link_photographs(scratch, count)), str(scratch / f"memory-cache-{count}"))["bytes"]
+        for count in (small, large)
+    ]
     ratio = peaks[1] / peaks[0]
     return Row(
         "memory-prepare", f"peak memory of `prepare`, {large:,} images", f"{small} images", ratio, "<= 1.1x",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 import torch
 
 from benchmarks import peers
+from benchmarks.environment import folder_as_cwd, variables
 from benchmarks.measure import Row, count_cores, paired, seconds
 from retino_cli import TrainConfig, train
 from retino_cli.config import resolve_config
@@ -112,7 +111,7 @@ def measure_first_training(manifest: Manifest, scratch: Path, *, repeats: int, p
     def ours() -> float:
         cache = scratch / "first-training"
         shutil.rmtree(cache, ignore_errors=True)
-        with _environment(RETINO_CACHE=str(cache)), _folder(scratch / "store"):
+        with variables(RETINO_CACHE=str(cache)), folder_as_cwd(scratch / "store"):
             return seconds(
                 lambda: train(TrainConfig(data=manifest.root, image_size=SIZE, batch_size=BATCH, epochs=EPOCHS))
             )
@@ -150,7 +149,7 @@ def measure_logging(manifest: Manifest, scratch: Path, *, repeats: int) -> Row:
 
     ActiveRun.log_epoch = timed  # type: ignore[method-assign]
     try:
-        with _folder(scratch / "store"):
+        with folder_as_cwd(scratch / "store"):
             train(TrainConfig(data=manifest.root, image_size=SIZE, batch_size=BATCH, epochs=repeats), listen=listen)
     finally:
         ActiveRun.log_epoch = original  # type: ignore[method-assign]
@@ -203,28 +202,3 @@ def _steps_in_memory(setup: TrainingSetup, n_steps: int, *, augmented: bool) -> 
         setup.optimizer.step()
         float(loss)
     return time.perf_counter() - began
-
-
-@contextmanager
-def _environment(**values: str) -> Any:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _folder(folder: Path) -> Any:
-    folder.mkdir(parents=True, exist_ok=True)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)

@@ -1,0 +1,76 @@
+"""Predicting raw photographs against a loop with a batch of one, and its memory for many images against few."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import peers
+from benchmarks.environment import folder_as_cwd
+from benchmarks.measure import Row, paired, seconds
+from benchmarks.photographs import take
+from benchmarks.scale import link_photographs
+from retino_cli import TrainConfig, train
+from retino_cli.data.manifest import Manifest
+from retino_cli.evaluation.grader import open_grader
+from retino_cli.evaluation.prediction import predict_images
+
+N_PHOTOGRAPHS = 64
+SIZE = 224
+
+_PREDICT = """
+import json, resource, sys
+from pathlib import Path
+from retino_cli.evaluation.prediction import predict_images
+predict_images("bench", [sys.argv[1]], out=Path(sys.argv[2]))
+print(json.dumps({"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+"""
+
+
+def train_grader(manifest: Manifest, store: Path) -> None:
+    """One epoch is enough: what is measured does not depend on the weights."""
+    with folder_as_cwd(store):
+        train(TrainConfig(data=manifest.root, layout=manifest.layout, image_size=SIZE, epochs=1, run_name="bench"))
+
+
+def measure_predicting(manifest: Manifest, scratch: Path, *, repeats: int) -> Row:
+    """``predict`` on photographs as they lie on disk against opening and predicting one by one, same network."""
+    store = scratch / "predict-store"
+    train_grader(manifest, store)
+    paths = [Path(path) for path in take(manifest, N_PHOTOGRAPHS)]
+    with folder_as_cwd(store):
+        model = open_grader("bench", precision="float32").model.float()
+
+        def ours() -> float:
+            return seconds(lambda: predict_images("bench", paths, out=scratch / "predictions.csv"))
+
+        ours()
+        theirs, mine, ratio = paired(
+            lambda: seconds(lambda: peers.predict_one_by_one(model, paths, size=SIZE)), ours, repeats=repeats
+        )
+    return Row(
+        "predict", f"`predict` on {len(paths)} raw photographs, {SIZE} px", "a PIL loop with batch size 1", ratio,
+        ">= 5x", ratio >= 5, len(paths) / mine, len(paths) / theirs, "images/s", repeats,
+    )  # fmt: skip
+
+
+def measure_memory(manifest: Manifest, scratch: Path, small: int = 100, large: int = 10_000) -> Row:
+    """Peak memory of predicting many images against few: links to the same photographs under many names."""
+    store = scratch / "predict-store"
+    if not (store / "mlflow.db").exists():
+        train_grader(manifest, store)
+    peaks = []
+    for count in (small, large):
+        folder = link_photographs(scratch, count)
+        done = subprocess.run(
+            [sys.executable, "-c", _PREDICT, str(folder / "train"), str(scratch / f"predicted-{count}.csv")],
+            cwd=store, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        peaks.append(float(json.loads(done.stdout.strip().splitlines()[-1])["bytes"]))
+    ratio = peaks[1] / peaks[0]
+    return Row(
+        "memory-predict", f"peak memory of `predict`, {large:,} images", f"{small} images", ratio, "<= 1.1x",
+        ratio <= 1.1, peaks[1] / 1e6, peaks[0] / 1e6, "MB", 1,
+    )  # fmt: skip
