@@ -103,6 +103,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    deterministic: bool = False
     workers: int | None = None
 
     experiment: str = "retino"
@@ -110,6 +111,9 @@ class TrainConfig:
     tracking_uri: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", Path(self.data))  # text will do, too
+        if self.weights is not None:
+            object.__setattr__(self, "weights", Path(self.weights))
         _one_of("--arch", self.arch, ARCHITECTURES)
         _one_of("--split", self.split, SPLITTINGS)
         _one_of("--recipe", self.recipe, tuple(RECIPES))
@@ -152,9 +156,6 @@ class TrainConfig:
         """The inverse of :meth:`to_dict`. Fields that this version does not know are left out."""
         known = {field.name for field in fields(cls)}
         kept = {name: value for name, value in values.items() if name in known}
-        for name in ("data", "weights"):
-            if kept.get(name) is not None:
-                kept[name] = Path(kept[name])
         return cls(**kept)
 
 

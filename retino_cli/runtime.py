@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
-from retino_cli.errors import UsageError
+from retino_cli.errors import TrainingError, UsageError
+
+_WORKSPACE: Final = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,37 @@ class Runtime:
         if self.precision == "bfloat16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """The context in which every operation gives the same bits for the same input, where ``wanted``.
+
+    On CPUs the same number of threads is part of "the same input". Raises
+    :class:`~retino_cli.errors.TrainingError` for an operation that has no such algorithm on the device.
+    """
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, workspace = torch.backends.cudnn.benchmark, os.environ.get(_WORKSPACE)
+    os.environ[_WORKSPACE] = workspace or ":4096:8"  # cuBLAS needs it (CUDA's documentation, "Results reproducibility")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        raise TrainingError(
+            f"--deterministic cannot be had on this device: {str(error).splitlines()[0]}",
+            "Train on the CPU, or without --deterministic.",
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
+        if workspace is None:
+            os.environ.pop(_WORKSPACE, None)
 
 
 def choose_runtime(device: str = "auto", precision: str = "auto") -> Runtime:

@@ -178,3 +178,8 @@ def test_json_brings_the_same_configuration_back(config: TrainConfig) -> None:
 def test_a_newer_versions_fields_are_left_out() -> None:
     values = TrainConfig(seed=3).to_dict() | {"invented_later": 1}
     assert TrainConfig.from_dict(values) == replace(TrainConfig(), seed=3)
+
+
+def test_paths_may_be_given_as_text() -> None:
+    config = TrainConfig(data="some/data", weights="some/weights.pth")  # type: ignore[arg-type] # what is tested
+    assert (config.data, config.weights) == (Path("some/data"), Path("some/weights.pth"))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
-from retino_cli.errors import UsageError
-from retino_cli.runtime import Runtime, choose_runtime
+from retino_cli.errors import TrainingError, UsageError
+from retino_cli.runtime import Runtime, choose_runtime, deterministic
 
 
 def test_cpu_and_float32_as_asked() -> None:
@@ -52,3 +54,25 @@ def test_the_same_objects_give_nested_contexts() -> None:
     with runtime.autocast(), runtime.autocast():
         pass
     assert not torch.is_autocast_enabled("cpu")
+
+
+def test_deterministic_holds_inside_and_nothing_of_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    with deterministic(False):
+        assert not torch.are_deterministic_algorithms_enabled()
+    with deterministic(True):
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+def test_an_operation_without_a_deterministic_algorithm_is_said_so() -> None:
+    with pytest.raises(TrainingError, match="--deterministic") as caught, deterministic(True):
+        # One of the few that have none on CPUs, either.
+        torch.zeros(3).put_(torch.tensor([0]), torch.tensor([1.0]), accumulate=False)
+    assert "without --deterministic" in caught.value.hint
+    with pytest.raises(RuntimeError, match="something else"), deterministic(True):
+        raise RuntimeError("something else")
+    assert not torch.are_deterministic_algorithms_enabled()

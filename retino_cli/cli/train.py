@@ -104,6 +104,15 @@ def train(
     seed: o.Seed = D.seed,
     device: o.Device = D.device,
     precision: o.Precision = D.precision,
+    deterministic: Annotated[
+        bool,
+        typer.Option(
+            "--deterministic",
+            envvar="RETINO_DETERMINISTIC",
+            help="Only algorithms that repeat bit for bit; on a CPU, with as many threads, so does the run.",
+            rich_help_panel=o.RUN_PANEL,
+        ),
+    ] = D.deterministic,
     workers: o.Workers = D.workers,
     experiment: o.Experiment = D.experiment,
     run_name: o.RunName = D.run_name,

@@ -205,6 +205,7 @@ def run_params(config: TrainConfig, spec: PreprocessSpec, runtime: Runtime) -> d
     return {name: value for name, value in names.items() if value is not None} | {
         "device": str(runtime.device),
         "precision": runtime.precision,
+        "threads": torch.get_num_threads(),
         "preprocess": spec.hash,
     }
 

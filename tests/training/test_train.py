@@ -129,6 +129,27 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(workplace: Pa
     assert not same(stored_weights(first.run_id), stored_weights(other.run_id))
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_deterministic_repeats_bit_for_bit_with_several_threads(workplace: Path, quick: Quick) -> None:
+    inside: list[bool] = []
+    torch.set_num_threads(2)  # the fixture one_thread puts it back
+    runs = [
+        train(
+            quick(run_name=f"r{k}", deterministic=True),
+            listen=lambda event: (
+                inside.append(torch.are_deterministic_algorithms_enabled()) if isinstance(event, EpochDone) else None
+            ),
+        )
+        for k in range(2)
+    ]
+    assert same(stored_weights(runs[0].run_id, "last"), stored_weights(runs[1].run_id, "last"))
+    assert [row["train/loss"] for row in runs[0].history] == [row["train/loss"] for row in runs[1].history]
+    assert inside == [True] * 2
+    assert not torch.are_deterministic_algorithms_enabled()
+    params = open_store().find("r0").params
+    assert (params["deterministic"], params["threads"]) == ("True", "2")
+
+
 # -- which checkpoint is kept ------------------------------------------------------------------------------------------
 
 
