@@ -200,5 +200,5 @@ def _steps_in_memory(setup: TrainingSetup, n_steps: int, *, augmented: bool) -> 
         setup.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         setup.optimizer.step()
-        float(loss)
+        float(loss.detach())
     return time.perf_counter() - began
