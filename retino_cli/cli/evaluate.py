@@ -13,6 +13,13 @@ from retino_cli.errors import UsageError
 FILE_PANEL, POINT_PANEL = "Somebody else's predictions", "Operating point and eyes"
 
 
+OF_A_RUN = ("data", "layout", "split", "skip_unreadable")
+OF_A_FILE = (
+    "validation", "probability_columns", "score_column", "grade_column", "label_column", "id_column", "patient_column",
+    "eye_column",
+)  # fmt: skip
+
+
 def _column(name: str, help: str) -> Any:
     return typer.Option(name, help=help, show_default="recognised", rich_help_panel=FILE_PANEL)
 
@@ -22,6 +29,7 @@ def _point(*names: str, help: str, default: str | bool = "not asked") -> Any:
 
 
 def evaluate(
+    context: typer.Context,
     run: Annotated[
         str | None,
         typer.Argument(help="Training run: id, first characters of it, name, or latest.", show_default=False),
@@ -103,6 +111,7 @@ def evaluate(
     if (run is None) == (predictions is None):
         what = "Both a run and --predictions were given" if run is not None else "Nothing was given to evaluate"
         raise UsageError(f"{what}.", "Give one: retino eval RUN, or retino eval --predictions FILE.")
+    _refuse_others(context, OF_A_FILE if predictions is None else OF_A_RUN, of_run=predictions is not None)
     asked: dict[str, Any] = {
         "sensitivity": sensitivity,
         "specificity": specificity,
@@ -144,3 +153,13 @@ def evaluate(
                 **asked,
             )
     print_evaluation(evaluation, as_json=as_json)
+
+
+def _refuse_others(context: typer.Context, names: tuple[str, ...], *, of_run: bool) -> None:
+    """Raise UsageError for a flag that would silently do nothing."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            flag = "--" + {"layout": "format"}.get(name, name).replace("_", "-")
+            whose, other = ("a run", "a file of predictions") if of_run else ("--predictions", "a run")
+            raise UsageError(f"{flag} belongs to {whose}, and {other} is evaluated.", f"Leave {flag} out.")

@@ -69,8 +69,10 @@ def evaluation_table(evaluation: Evaluation) -> Table:
         notes["qwk"] += f"; fellow-eye baseline {evaluation.baselines['fellow_eye_qwk']:.3f}"
     for name, label in HEADLINES:
         value, interval = metrics[name], evaluation.intervals.get(name)
-        reason = "" if isinstance(value, float) else value.reason
-        table.add_row(label, f"{value:.4f}", _ends(interval), reason or notes.get(name, ""))
+        reason = getattr(value, "reason", "")
+        no_interval = getattr(interval, "reason", "")
+        note = reason or "; ".join(part for part in (notes.get(name, ""), no_interval) if part)
+        table.add_row(label, f"{value:.4f}", _ends(interval), note)
         if name == "qwk_rounded" and "qwk_cut_points" in refined and evaluation.fitted is not None:
             cuts = ", ".join(f"{cut:.2f}" for cut in evaluation.fitted.cut_points or ())
             note = f"{cuts}, fitted on {evaluation.fitted.n_images} validation images"
@@ -88,12 +90,14 @@ def operating_table(evaluation: Evaluation) -> Table | None:
         return None
     whose = "stated" if table.assumed_prevalence else "of these images"
     shown = new_table(
-        "operating point", "value", "95 % interval",
+        "operating point", "value", "95 % interval", "note",
         title=f"referable DR where score >= {table.threshold:.4f}; prevalence {table.prevalence:.1%} ({whose})",
     )  # fmt: skip
+    shown.columns[3].justify = "left"
     names = {"ppv": "PPV", "npv": "NPV", "referral_rate": "referral rate"}
     for name, value in table.values.items():
-        shown.add_row(names.get(name, name), f"{value:.4f}", _ends(table.intervals[name]))
+        interval = table.intervals[name]
+        shown.add_row(names.get(name, name), f"{value:.4f}", _ends(interval), getattr(interval, "reason", ""))
     return shown
 
 
@@ -117,7 +121,9 @@ def eyes_table(evaluation: Evaluation) -> Table | None:
         return None
     table = new_table(
         "both eyes", "by image", "95 % interval", "by patient (worse eye)", "95 % interval",
-        title=f"eyes blended, weight of the other eye {eyes.weight:.2f}; {eyes.n_patients} patients",
+        title=f"eyes blended, weight of the other eye {eyes.weight:.2f} "
+        f"({'fitted on validation' if eyes.fitted else 'one half: none was fitted on validation'}); "
+        f"{eyes.n_patients} patients",
     )  # fmt: skip
     for name, label in HEADLINES:
         table.add_row(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from retino_cli.evaluation.comparison import ComparedRun, Comparison
-    from retino_cli.evaluation.evaluation import Evaluation
+    from retino_cli.evaluation.evaluation import Evaluation, Metrics
     from retino_cli.lab import LabReport
     from retino_cli.training.train import TrainResult
 
@@ -67,6 +67,8 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
             console.print(table)
         if note:
             console.print(note, markup=False, soft_wrap=True)
+    for reason in _reasons(evaluation.eyes.patients) if evaluation.eyes is not None else ():
+        console.print(f"n/a by patient: {reason}.", markup=False, soft_wrap=True)
     warn(evaluation.warning)
     console.print(f"Stored as run {evaluation.evaluation_run_id}", markup=False)
 
@@ -89,7 +91,7 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
         for name, values in comparison.differing.items():
             table.add_row(name, *(escape(value) or "-" for value in values))
         console.print(table)
-    else:
+    elif len(comparison.runs_with_params) > 1:
         console.print("The runs have the same parameters.")
     table = new_table("metric", *labels, title=f"{comparison.split}: {comparison.n_images} images, best marked *")
     rows = (("majority_accuracy", "accuracy of the majority baseline"), *HEADLINES)
@@ -102,6 +104,9 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
         ]
         table.add_row(label, *marked)
     console.print(table)
+    for run in comparison.runs:
+        for reason in _reasons(run.metrics):
+            console.print(f"n/a for {run.label}: {reason}.", markup=False, soft_wrap=True)
     if comparison.groups:
         _print_groups(console, comparison)
     for sentence in comparison.sentences:
@@ -124,6 +129,12 @@ def _is_told(comparison: Comparison, metric: str, best: int) -> bool:
     """Whether the data can tell ``best`` from every other run on ``metric``."""
     pairs = [pair for pair in comparison.pairs if best in (pair.a, pair.b)]
     return bool(pairs) and all(metric in pair.differences and pair.winner(metric) == best for pair in pairs)
+
+
+def _reasons(metrics: Metrics) -> list[str]:
+    """Why metrics of the table are n/a, each reason once."""
+    reasons = (getattr(metrics[name], "reason", "") for name, _label in HEADLINES)
+    return [reason for reason in dict.fromkeys(reasons) if reason]
 
 
 def _print_groups(console: Console, comparison: Comparison) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from retino_cli.evaluation.evaluation import Evaluation
+from retino_cli.evaluation.judged import GradedPredictions, ScoredPredictions, write_judged
 from retino_cli.evaluation.metrics import Undefined
 from retino_cli.evaluation.operating_point import trace_target
 from retino_cli.evaluation.predictions import Predictions, write_predictions
@@ -19,7 +20,7 @@ from retino_cli.figures.roc import draw_precision_recall, draw_roc
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write into ``folder``: metrics.json; predictions.csv where there are five probabilities; as PNG and SVG the
+    """Write into ``folder``: metrics.json; predictions.csv, from which it can be computed again; as PNG and SVG the
     confusion matrix (counts and row-normalised), the reliability diagram, and ROC and precision-recall of referable DR
     with the operating point marked, each where the predictions have what it needs."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -30,6 +31,8 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
         write_predictions(predictions, folder / "predictions.csv")
         bins = reliability(predictions.grade, predictions.probabilities)
         style.save(draw_reliability([(name, bins)]), folder / "reliability")
+    elif isinstance(predictions, GradedPredictions | ScoredPredictions):
+        write_judged(predictions, folder / "predictions.csv")
     if evaluation.confusion is not None:
         draw_matrices([(name, evaluation.confusion)], folder, "confusion_matrix")
     if predictions.referable_score is not None:

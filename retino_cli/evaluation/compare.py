@@ -13,6 +13,7 @@ from retino_cli.errors import UsageError
 from retino_cli.evaluation.artifacts import draw_matrices
 from retino_cli.evaluation.bootstrap import resample
 from retino_cli.evaluation.comparison import ComparedRun, Comparison, Disagreement, Group
+from retino_cli.evaluation.evaluation import OF_A_FILE
 from retino_cli.evaluation.judged import Judged
 from retino_cli.evaluation.metrics import METRIC_NAMES, Undefined, confusion_matrix, is_collapsed, summarise
 from retino_cli.evaluation.pairs import compare_groups, compare_pairs
@@ -41,10 +42,11 @@ def compare(
     """Compare two or more runs, or files of predictions, on the same images; nothing is predicted again.
 
     ``runs`` are trainings or evaluations (by id, unique prefix, name or ``latest``) or files (.csv, .tsv, .parquet).
-    ``split``: by default test, where all have it. Differences are paired by image, with intervals by ``n_resamples``
-    bootstrap resamples of patients (of images where patients are unknown); McNemar's and DeLong's tests beside them;
-    over more than two runs p-values are adjusted by Holm. ``group_by`` names parameters, with commas, whose equal
-    values make a group of runs, or is ``config``: all but the seed. It is all stored as a run of kind ``compare``.
+    ``split``: of the runs; by default test, where all have it. Differences are paired by image, with intervals by
+    ``n_resamples`` bootstrap resamples of patients (of images where patients are unknown); McNemar's and DeLong's tests
+    beside them; over more than two runs p-values are adjusted by Holm. ``group_by`` names parameters, with commas,
+    whose equal values make a group of runs, or is ``config``: all but the seed; a file is a group of its own. It is all
+    stored as a run of kind ``compare``.
 
     Raises UsageError for fewer than two runs, for one given twice, for an unknown parameter, and for runs judged on
     other images or grades.
@@ -57,7 +59,8 @@ def compare(
     judged = [one.predictions for one in stored]
     labels = label_stored(stored)
     params = [_params(store, one) for one in stored]
-    groups = _group(labels, params, judged, group_by) if group_by else ()
+    groups = _group(labels, params, stored, group_by) if group_by else ()
+    split = next((one.split for one in stored if one.split != OF_A_FILE), OF_A_FILE)
     drawn = resample(judged, n_resamples=n_resamples, seed=seed)
     compared = tuple(
         ComparedRun(
@@ -83,13 +86,13 @@ def compare(
         experiment=experiment or (first.experiment if first is not None else "retino"),
         name="compare " + " ".join(labels),
         kind="compare",
-        params={"runs": sources, "split": stored[0].split},
+        params={"runs": sources, "split": split},
         tags={"retino.compared_runs": sources},
     )
     with active:
         comparison = Comparison(
             run_id=active.run_id,
-            split=next((one.split for one in stored if one.record is not None), stored[0].split),
+            split=split,
             n_images=len(judged[0].image_id),
             runs=compared,
             differing=_differing(params),
@@ -140,7 +143,7 @@ def _confusion(judged: Judged) -> np.ndarray | None:
 
 def _params(store: Store, one: StoredPredictions) -> dict[str, str]:
     """The parameters of the run, for an evaluation those of the training that it judged; none for a file."""
-    if one.record is None:
+    if one.record is None or one.split == OF_A_FILE:
         return {}
     judged = one.record.tags.get("retino.judged_run")
     if judged is None:
@@ -168,15 +171,19 @@ def _majority(stored: Sequence[StoredPredictions]) -> float | None:
 
 
 def _differing(params: Sequence[dict[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Those that are not the same in all runs; files have none, and do not make them differ."""
     names = sorted({name for one in params for name in one} - set(NOT_COMPARED))
     rows = {name: tuple(one.get(name, "") for one in params) for name in names}
-    return {name: values for name, values in rows.items() if len(set(values)) > 1}
+    runs = [place for place, one in enumerate(params) if one]
+    return {name: values for name, values in rows.items() if len({values[place] for place in runs}) > 1}
 
 
 def _group(
-    labels: Sequence[str], params: Sequence[dict[str, str]], judged: Sequence[Judged], group_by: str
+    labels: Sequence[str], params: Sequence[dict[str, str]], stored: Sequence[StoredPredictions], group_by: str
 ) -> tuple[Group, ...]:
-    """Groups in the order of their first run."""
+    """Groups in the order of their first run. Nothing is known of a file that would put it into one with others."""
+    if all(one.split == OF_A_FILE for one in stored):
+        raise UsageError("--group-by: files of predictions have no parameters to group by.", "Leave it out.")
     differing = _differing(params)
     if group_by == CONFIGURATION:
         names = [name for name in differing if name != "seed"]
@@ -190,20 +197,22 @@ def _group(
                 f"Those that differ: {', '.join(differing) or 'none'}; or 'config' for all but the seed.",
             )
     members: dict[tuple[str, ...], list[int]] = {}
-    for place, one in enumerate(params):
-        members.setdefault(tuple(one.get(name, "") for name in names), []).append(place)
+    for place, (one, own) in enumerate(zip(stored, params, strict=True)):
+        key = ("file", labels[place]) if one.split == OF_A_FILE else ("run", *(own.get(name, "") for name in names))
+        members.setdefault(key, []).append(place)
     found = []
-    metrics = [summarise(one) for one in judged]
-    for key, places in members.items():
+    metrics = [summarise(one.predictions) for one in stored]
+    for (kind, *values), places in members.items():
         mean: dict[str, float] = {}
         deviation: dict[str, float | None] = {}
         for metric in METRIC_NAMES:
-            values = [metrics[place][metric] for place in places]
-            numbers = [value for value in values if not isinstance(value, Undefined)]
+            all_values = [metrics[place][metric] for place in places]
+            numbers = [value for value in all_values if not isinstance(value, Undefined)]
             if len(numbers) == len(places):
                 mean[metric] = float(np.mean(numbers))
                 deviation[metric] = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
-        label = ", ".join(f"{name} {value or '-'}" for name, value in zip(names, key, strict=True))
+        named = zip(names, values, strict=True) if kind == "run" else ()
+        label = ", ".join(f"{name} {value or '-'}" for name, value in named)
         found.append(Group(label or labels[places[0]], tuple(places), mean, deviation))
     return tuple(found)
 

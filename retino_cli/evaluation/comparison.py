@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from retino_cli.evaluation.evaluation import Intervals, Metrics, plain_intervals, plain_metrics
+from retino_cli.evaluation.evaluation import Intervals, Metrics, plain_intervals, plain_metrics, plain_reasons
 from retino_cli.evaluation.metrics import LOWER_IS_BETTER, METRIC_NAMES, Undefined
 from retino_cli.evaluation.pairs import Pair
 
@@ -71,18 +71,23 @@ class Comparison:
     disagreements: tuple[Disagreement, ...]
 
     @property
+    def runs_with_params(self) -> tuple[ComparedRun, ...]:
+        """Those that are no files: nothing is known of how a file was made."""
+        return tuple(run for run in self.runs if run.params)
+
+    @property
     def sentences(self) -> tuple[str, ...]:
         """The verdicts."""
         return tuple(pair.sentence for pair in self.pairs)
 
     def best(self, metric: str) -> tuple[int, ...]:
         """The places of the runs with the best value of ``metric`` (several where they are equal, none where it is the
-        same for all, belongs to the data alone, or is undefined)."""
+        same for all, belongs to the data alone, or is defined for fewer than two)."""
         if metric in OF_THE_DATA:
             return ()
         values = [run.metrics[metric] for run in self.runs]
         numbers = [value for value in values if not isinstance(value, Undefined)]
-        if not numbers or (len(numbers) == len(values) and max(numbers) == min(numbers)):
+        if len(numbers) < 2 or max(numbers) == min(numbers):
             return ()
         best = min(numbers) if metric in LOWER_IS_BETTER else max(numbers)
         return tuple(place for place, value in enumerate(values) if value == best)
@@ -101,6 +106,7 @@ class Comparison:
                     "name": run.label,
                     "metrics": plain_metrics(run.metrics),
                     "intervals": plain_intervals(run.intervals),
+                    "undefined": plain_reasons(run.metrics),
                     "collapsed": run.collapsed,
                     "confusion_matrix": None if run.confusion is None else run.confusion.tolist(),
                 }

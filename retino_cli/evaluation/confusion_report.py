@@ -11,6 +11,7 @@ import numpy as np
 
 from retino_cli.errors import UsageError
 from retino_cli.evaluation.artifacts import draw_matrices
+from retino_cli.evaluation.evaluation import OF_A_FILE
 from retino_cli.evaluation.metrics import confusion_matrix
 from retino_cli.evaluation.stored import label_stored, read_stored
 from retino_cli.tracking import open_store
@@ -56,12 +57,13 @@ def draw_confusions(
             raise UsageError(f"{label} has no predicted grades: {one.predictions.lacking}.", "Leave it out.")
         matrices.append((label, confusion_matrix(one.predictions.grade, one.predictions.predicted)))
     ids = tuple(one.source for one in stored)
+    shown = next((one.split for one in stored if one.split != OF_A_FILE), OF_A_FILE)
     first = next((one.record for one in stored if one.record is not None), None)
     with store.start_run(
         experiment=first.experiment if first is not None else "retino",
         name="confusion " + " ".join(labels),
         kind="confusion",
-        params={"runs": ",".join(ids), "split": stored[0].split},
+        params={"runs": ",".join(ids), "split": shown},
         tags={"retino.judged_runs": ",".join(ids)},
         parent=first.run_id if first is not None and len(ids) == 1 else None,
     ) as active:
@@ -70,9 +72,9 @@ def draw_confusions(
             folder.mkdir(parents=True, exist_ok=True)
             draw_matrices(matrices, folder, "confusion_matrix")
 
-        active.write_folder(stored[0].split, write)
+        active.write_folder(shown, write)
         files: list[Path] = []
         if out is not None:
             write(out)
             files = sorted(out.glob("confusion_matrix*"))
-    return ConfusionReport(active.run_id, stored[0].split, ids, tuple(matrices), tuple(files))
+    return ConfusionReport(active.run_id, shown, ids, tuple(matrices), tuple(files))

@@ -8,14 +8,15 @@ from pathlib import Path
 from retino_cli.config import TrainConfig
 from retino_cli.data.configured import read_manifest
 from retino_cli.data.manifest import Manifest
-from retino_cli.errors import DataError
+from retino_cli.errors import DataError, RunNotFoundError
 from retino_cli.evaluation.artifacts import write_evaluation
-from retino_cli.evaluation.evaluation import Evaluation, OperatingQuestion, check_operating, judge
+from retino_cli.evaluation.evaluation import Evaluation, check_pairs, judge
 from retino_cli.evaluation.fitted import Fitted
-from retino_cli.evaluation.grader import open_grader
+from retino_cli.evaluation.grader import Grader, open_grader
 from retino_cli.evaluation.inference import predict
 from retino_cli.evaluation.operating_point import Ungradable, choose_threshold
-from retino_cli.evaluation.predictions import read_predictions
+from retino_cli.evaluation.operating_question import OperatingQuestion, check_operating
+from retino_cli.evaluation.predictions import Predictions, read_predictions
 from retino_cli.training.events import Listener, Note, ignore
 from retino_cli.training.setup import prepare_split
 
@@ -89,10 +90,15 @@ def evaluate(
         )
     question = None
     if sensitivity is not None or specificity is not None:
-        validation = read_predictions(store.download(record.run_id, "val/predictions.csv"))
+        validation = _read_validation(grader)
         point = choose_threshold(validation, sensitivity=sensitivity, specificity=specificity)
         question = OperatingQuestion(point, prevalence, ungradable)
+        if same and split == "val":
+            text = "The threshold was chosen on these very images: what it does here is no estimate."
+            listen(Note(text, "warning"))
     predictions = predict(grader.model, labelled, info.preprocess, runtime)
+    if pair_eyes:
+        check_pairs(predictions)
     active = store.start_run(
         experiment=record.experiment,
         name=f"eval {record.name} on {manifest.name}/{split}",
@@ -134,6 +140,17 @@ def evaluate(
         active.log_metrics(evaluation.defined(split))
         active.set_tags({"retino.collapsed": "no" if evaluation.collapsed is None else f"grade {evaluation.collapsed}"})
     return evaluation
+
+
+def _read_validation(grader: Grader) -> Predictions:
+    """What the training predicted for its validation images. RunNotFoundError where it had none."""
+    try:
+        return read_predictions(grader.store.download(grader.record.run_id, "val/predictions.csv"))
+    except RunNotFoundError as error:
+        raise RunNotFoundError(
+            f"A threshold is chosen on validation, and {grader.record.name} was trained without.",
+            "Train with a validation split (--val-fraction), or leave --sensitivity and --specificity out.",
+        ) from error
 
 
 def _count_ungradable(manifest: Manifest, split: str) -> int:

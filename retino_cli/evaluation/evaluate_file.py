@@ -8,13 +8,13 @@ from pathlib import Path
 
 from retino_cli.errors import UsageError
 from retino_cli.evaluation.artifacts import write_evaluation
-from retino_cli.evaluation.evaluation import Evaluation, OperatingQuestion, check_operating, judge
+from retino_cli.evaluation.evaluation import OF_A_FILE, Evaluation, check_pairs, judge
 from retino_cli.evaluation.fitted import fit
 from retino_cli.evaluation.foreign import read_foreign
 from retino_cli.evaluation.judged import Judged
 from retino_cli.evaluation.operating_point import Ungradable, choose_threshold
+from retino_cli.evaluation.operating_question import OperatingQuestion, check_operating
 from retino_cli.evaluation.predictions import Predictions
-from retino_cli.evaluation.stored import OF_A_FILE
 from retino_cli.tracking import open_store
 
 
@@ -65,7 +65,8 @@ def evaluate_predictions(
 
     What cannot be computed from it is undefined, with the reason. ``validation`` is a file of the same kind for other
     images: cut points, temperature and threshold are chosen on it, and an operating point cannot be had without it.
-    The evaluation is stored in MLflow as a run of kind ``eval``.
+    The evaluation is stored in MLflow as a run of kind ``eval``. A file holds gradable images only: ``ungradable`` can
+    be nothing but "exclude".
 
     Raises :class:`~retino_cli.errors.RetinoError` for a file or a row that cannot be used, naming file and line.
     """
@@ -75,8 +76,17 @@ def evaluate_predictions(
         raise UsageError(
             "A threshold is chosen on validation, and there is none.", "Name its predictions with --validation FILE."
         )
+    if ungradable == "refer":
+        raise UsageError(
+            "--ungradable refer: a file of predictions does not say which images could not be graded.",
+            "Leave it out: they are not counted.",
+        )
     judged = read_judged(path, columns)
     chosen_on = read_judged(validation, columns) if validation is not None else None
+    if chosen_on is not None:
+        _refuse_same_images(judged, chosen_on, f"{validation} and {path}")
+    if pair_eyes:
+        check_pairs(judged)
     question = None
     if chosen_on is not None and wants_point:
         point = choose_threshold(chosen_on, sensitivity=sensitivity, specificity=specificity)
@@ -102,3 +112,13 @@ def evaluate_predictions(
         active.log_metrics(evaluation.defined(OF_A_FILE))
         active.set_tags({"retino.collapsed": "no" if evaluation.collapsed is None else f"grade {evaluation.collapsed}"})
     return evaluation
+
+
+def _refuse_same_images(judged: Judged, validation: Judged, files: str) -> None:
+    """What was chosen on the images that are judged would look better than it is."""
+    mine = set(zip(judged.image_id.tolist(), judged.grade.tolist(), strict=True))
+    if mine == set(zip(validation.image_id.tolist(), validation.grade.tolist(), strict=True)):
+        raise UsageError(
+            f"{files} hold the same images: what is chosen on them must be judged on others.",
+            "Name predictions for other images of the same source with --validation.",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,61 +10,33 @@ import numpy as np
 import pandas as pd
 
 from retino_cli.data.manifest import Manifest
-from retino_cli.errors import UsageError
+from retino_cli.errors import DataError
 from retino_cli.evaluation import metrics as scores
 from retino_cli.evaluation.baselines import fellow_eye_baseline
 from retino_cli.evaluation.bootstrap import bootstrap_intervals
-from retino_cli.evaluation.eyes import blend_eyes, by_patient
+from retino_cli.evaluation.eyes import blend_eyes, by_patient, fellow_probabilities
 from retino_cli.evaluation.fitted import Fitted, apply_fitted
 from retino_cli.evaluation.judged import Judged
 from retino_cli.evaluation.metrics import Undefined, confusion_matrix, is_collapsed, summarise
-from retino_cli.evaluation.operating_point import OperatingPoint, OperatingTable, Ungradable, operating_table
+from retino_cli.evaluation.operating_point import OperatingPoint, OperatingTable, operating_table
+from retino_cli.evaluation.operating_question import OperatingQuestion
 from retino_cli.evaluation.predictions import Predictions
 from retino_cli.evaluation.resampling import N_RESAMPLES, Interval
 from retino_cli.grades import SHORT_GRADE_NAMES
 
 Metrics = dict[str, float | Undefined]
 Intervals = dict[str, Interval | Undefined]
-
-
-@dataclass(frozen=True)
-class OperatingQuestion:
-    """What is asked about the operating point: the ``point`` chosen on validation, and for whom it is shown.
-
-    ``prevalence``: of referable DR among those to be screened; None: as among the images. ``ungradable`` images that
-    could not be judged are left out ("exclude") or counted as referred ("refer").
-    """
-
-    point: OperatingPoint
-    prevalence: float | None = None
-    ungradable: Ungradable = "exclude"
-
-
-def check_operating(
-    sensitivity: float | None, specificity: float | None, prevalence: float | None, ungradable: str
-) -> None:
-    """Raise UsageError, naming the flag, for an operating point that cannot be asked for."""
-    if sensitivity is not None and specificity is not None:
-        raise UsageError("--sensitivity and --specificity cannot both be wanted.", "Give one of them.")
-    wanted = sensitivity if sensitivity is not None else specificity
-    if wanted is not None and not 0 < wanted <= 1:
-        raise UsageError(f"The wanted value {wanted:g} is out of range.", "Give a share above 0, at most 1: 0.95.")
-    if prevalence is not None and not 0 <= prevalence <= 1:
-        raise UsageError(f"--prevalence {prevalence:g} is out of range.", "Give a share from 0 to 1, such as 0.1.")
-    if ungradable not in ("exclude", "refer"):
-        raise UsageError(f"--ungradable {ungradable} is not known.", "Choose one of: exclude, refer.")
-    if wanted is None and (prevalence is not None or ungradable == "refer"):
-        raise UsageError(
-            "--prevalence and --ungradable belong to an operating point.", "Give --sensitivity or --specificity too."
-        )
+OF_A_FILE = "predictions"
+"""What the split of a file of predictions is called: the file does not say."""
 
 
 @dataclass(frozen=True, eq=False)
 class TwoEyes:
-    """The two eyes of a patient together: ``weight`` of the other eye; metrics and intervals by image, with the eyes
-    blended, and by patient, the worse eye counting."""
+    """The two eyes of a patient together: ``weight`` of the other eye, ``fitted`` on validation or else one half;
+    metrics and intervals by image, with the eyes blended, and by patient, the worse eye counting."""
 
     weight: float
+    fitted: bool
     n_patients: int
     images: Metrics
     image_intervals: Intervals
@@ -106,7 +79,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able. Undefined metrics are null there, and their reasons stand under ``undefined``."""
-        undefined = {name: value.reason for name, value in self.metrics.items() if isinstance(value, Undefined)}
+        undefined = plain_reasons(self.metrics)
         values: dict[str, Any] = {
             "run_id": self.run_id,
             "run_name": self.run_name,
@@ -117,6 +90,9 @@ class Evaluation:
             "metrics": plain_metrics(self.metrics),
             "intervals": plain_intervals(self.intervals),
             "undefined": undefined,
+            "undefined_intervals": plain_reasons(
+                {name: value for name, value in self.intervals.items() if name not in undefined}
+            ),
             "baselines": self.baselines,
             "collapsed": self.collapsed,
             "confusion_matrix": None if self.confusion is None else self.confusion.tolist(),
@@ -128,15 +104,21 @@ class Evaluation:
             table = asdict(self.operating)
             table["values"] = plain_metrics(self.operating.values)
             table["intervals"] = plain_intervals(self.operating.intervals)
+            table["undefined"] = plain_reasons(self.operating.values)
             values["operating_point"] = {"chosen_on_validation": asdict(self.point), "table": table}
         if self.eyes is not None:
             values["two_eyes"] = {
                 "weight": self.eyes.weight,
+                "weight_fitted": self.eyes.fitted,
                 "n_patients": self.eyes.n_patients,
                 "images": plain_metrics(self.eyes.images),
                 "image_intervals": plain_intervals(self.eyes.image_intervals),
                 "patients": plain_metrics(self.eyes.patients),
                 "patient_intervals": plain_intervals(self.eyes.patient_intervals),
+                "undefined": {
+                    "images": plain_reasons(self.eyes.images),
+                    "patients": plain_reasons(self.eyes.patients),
+                },
             }
         return values
 
@@ -163,7 +145,8 @@ class Evaluation:
         share = float(self.confusion[:, self.collapsed].sum() / self.confusion.sum())
         accuracy, majority = self.metrics["accuracy"], self.metrics["majority_accuracy"]
         return (
-            f"COLLAPSED: {share:.1%} of the predictions on {self.split} are grade {self.collapsed} "
+            f"COLLAPSED: {share:.1%} of the predictions on {self.data if self.split == OF_A_FILE else self.split} "
+            f"are grade {self.collapsed} "
             f"({SHORT_GRADE_NAMES[self.collapsed]}). Accuracy {accuracy:.3f} is that grade's share of the images "
             f"(majority baseline {majority:.3f}): the model tells no pictures apart."
         )
@@ -234,17 +217,35 @@ def plain_metrics(metrics: Metrics) -> dict[str, float | None]:
     return {name: None if isinstance(value, Undefined) else value for name, value in metrics.items()}
 
 
+def plain_reasons(values: Mapping[str, object]) -> dict[str, str]:
+    """Why each of the undefined ones is."""
+    return {name: value.reason for name, value in values.items() if isinstance(value, Undefined)}
+
+
 def plain_intervals(intervals: Intervals) -> dict[str, dict[str, Any] | None]:
     """Intervals as dicts; undefined becomes None."""
     return {name: None if isinstance(one, Undefined) else one.to_dict() for name, one in intervals.items()}
 
 
+def check_pairs(predictions: Judged) -> None:
+    """Raise DataError where ``predictions`` hold no patient with both eyes, or not what it takes to blend them."""
+    if not isinstance(predictions, Predictions):
+        raise DataError(f"Two eyes cannot be blended: {predictions.lacking}.", "Leave --pair-eyes out.")
+    if not fellow_probabilities(predictions)[1].any():
+        raise DataError(
+            "Two eyes cannot be blended: no image has the other eye of its patient beside it.",
+            "Leave --pair-eyes out; or say who is who: a predictions file has the columns patient_id and eye.",
+        )
+
+
 def _two_eyes(predictions: Predictions, fitted: Fitted | None, *, n_resamples: int, seed: int) -> TwoEyes:
-    weight = fitted.eye_weight if fitted is not None and fitted.eye_weight is not None else 0.5
+    known = fitted.eye_weight if fitted is not None else None
+    weight = 0.5 if known is None else known
     blended = blend_eyes(predictions, weight)
     patients = by_patient(blended)
     return TwoEyes(
         weight=weight,
+        fitted=known is not None,
         n_patients=len(patients),
         images=summarise(blended),
         image_intervals=bootstrap_intervals(blended, n_resamples=n_resamples, seed=seed),

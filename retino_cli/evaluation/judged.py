@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from retino_cli.errors import DataError
-from retino_cli.evaluation.predictions import EYES, PredictionRowError
+from retino_cli.evaluation.predictions import EYES, PredictionRowError, write_rows
 from retino_cli.grades import GRADES, REFERABLE_GRADE, VISION_THREATENING_GRADE
 
 Texts = npt.NDArray[np.str_]
@@ -155,6 +156,20 @@ class ScoredPredictions:
     @property
     def lacking(self) -> str:
         return "these predictions hold a score for referable DR only"
+
+
+def write_judged(judged: GradedPredictions | ScoredPredictions, path: Path) -> None:
+    """Write plain grades or scores as CSV: image_id, patient_id, eye, grade, and predicted or referable_score.
+
+    ``foreign.read_foreign`` reads it back as it was. Errors as in ``predictions.write_predictions``.
+    """
+    name, values = (
+        ("predicted", judged.predicted.tolist())
+        if isinstance(judged, GradedPredictions)
+        else ("referable_score", judged.score.tolist())
+    )
+    columns = (judged.image_id.tolist(), judged.patient_id.tolist(), judged.eye.tolist(), judged.grade.tolist(), values)
+    write_rows(path, ("image_id", "patient_id", "eye", "grade", name), columns)
 
 
 def _freeze(predictions: GradedPredictions | ScoredPredictions, numbers: dict[str, type]) -> None:

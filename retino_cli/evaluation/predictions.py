@@ -128,8 +128,6 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     exactly what was written. The file appears whole or not at all; missing folders are made. Raises ``DataError``
     where the file cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     columns = (
         predictions.image_id.tolist(),
         predictions.patient_id.tolist(),
@@ -138,12 +136,18 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
         *predictions.probabilities.T.tolist(),
         predictions.expected_grade.tolist(),
     )
+    write_rows(Path(path), COLUMNS, columns)
+
+
+def write_rows(path: Path, header: Sequence[str], columns: Sequence[Sequence[object]]) -> None:
+    """Write ``columns`` as CSV, whole or not at all; errors as in ``write_predictions``."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(COLUMNS)
+                writer.writerow(header)
                 writer.writerows(zip(*columns, strict=True))
             partial.replace(path)
         finally:

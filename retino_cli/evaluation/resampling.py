@@ -140,8 +140,9 @@ def percentile_interval(
     n_undefined = len(samples) - len(values)
     if n_undefined > MAX_UNDEFINED_SHARE * len(samples) or len(values) == 0:
         return Undefined(f"undefined in {n_undefined:,} of {len(samples):,} resamples: too few images of some kind")
-    low = _quantile(values, (1.0 - level) / 2.0)
-    high = -_quantile(-values[::-1], (1.0 - level) / 2.0)  # mirrored: a difference the other way round only flips signs
+    low = 0.0 + _quantile(values, (1.0 - level) / 2.0)
+    # Mirrored, so that a difference the other way round only flips signs; from 0: there is no minus zero in a report.
+    high = 0.0 - _quantile(-values[::-1], (1.0 - level) / 2.0)
     if centred:
         shift = estimate - math.fsum(values.tolist()) / len(values)
         low, high = low + shift, high + shift

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retino_cli.errors import RunNotFoundError, UsageError
+from retino_cli.evaluation.evaluation import OF_A_FILE
 from retino_cli.evaluation.foreign import read_foreign
 from retino_cli.evaluation.judged import Judged, is_referable
 from retino_cli.evaluation.predictions import read_predictions
@@ -16,10 +17,8 @@ from retino_cli.tracking import RunRecord, Store
 
 SPLITS = ("test", "val", "train", "all")
 """Splits that predictions can be stored for, the first one found being the one that is used unasked."""
-OF_A_FILE = "predictions"
-"""What the split of a file of predictions is called: the file does not say."""
 JUDGED_KINDS = ("train", "eval")
-FILE_SUFFIXES = (".csv", ".tsv", ".parquet", ".txt")
+FILE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,8 @@ def read_stored(store: Store, sources: Sequence[str], *, split: str | None = Non
     """The predictions of each run or file, the runs' all on one split: the one asked for, else the first of test, val,
     train, all that every run has.
 
-    What ends in .csv, .tsv, .txt or .parquet is a file, everything else a run. Raises RunNotFoundError for an unknown
+    What ends in .csv, .tsv, .txt, .parquet or .pq is a file, everything else a run; the evaluation of a file is a run
+    without splits, and stands beside any. Raises RunNotFoundError for an unknown
     run, or where there is no such split (saying which splits each run has), UsageError for one that is named twice.
     """
     if split is not None and split not in SPLITS:
@@ -50,15 +50,16 @@ def read_stored(store: Store, sources: Sequence[str], *, split: str | None = Non
         for source in sources
         if Path(source).suffix.lower() not in FILE_SUFFIXES
     }
-    chosen = _choose_split(store, list(records.values()), split) if records else OF_A_FILE
+    splits = _choose_splits(store, records, split)
     stored = []
     for source in sources:
         record = records.get(source)
         if record is None:
             stored.append(StoredPredictions(source, None, OF_A_FILE, read_foreign(Path(source))))
             continue
-        file = store.download(record.run_id, f"{chosen}/predictions.csv")
-        stored.append(StoredPredictions(record.run_id, record, chosen, read_predictions(file)))
+        file = store.download(record.run_id, f"{splits[source]}/predictions.csv")
+        read = read_foreign if splits[source] == OF_A_FILE else read_predictions
+        stored.append(StoredPredictions(record.run_id, record, splits[source], read(file)))
     named = [str(Path(one.source).resolve()) if one.record is None else one.source for one in stored]
     if len(set(named)) < len(named):
         raise UsageError("One run is named twice.", f"These were found: {', '.join(one.source for one in stored)}.")
@@ -85,7 +86,9 @@ def refuse_unlike(stored: Sequence[StoredPredictions]) -> None:
         if len(ids) != len(other_ids) or (ids != other_ids).any():
             raise UsageError(
                 f"{first.name} and {other.name} were judged on different images: {_difference(ids, other_ids)}.",
-                "Evaluate both on the same data and split first, with: retino eval RUN --data D --split S",
+                "Evaluate both on the same data and split first, with: retino eval RUN --data D --split S"
+                if first.record is not None or other.record is not None
+                else "Files are compared where they hold the same images under the same names.",
             )
         if first.predictions.binary or other.predictions.binary:
             wrong = is_referable(first.predictions)[order] != is_referable(other.predictions)[theirs]
@@ -99,19 +102,28 @@ def refuse_unlike(stored: Sequence[StoredPredictions]) -> None:
             )
 
 
-def _choose_split(store: Store, records: list[RunRecord], split: str | None) -> str:
-    available = [[name for name in SPLITS if name in store.artifacts(record.run_id)] for record in records]
-    common = [name for name in SPLITS if all(name in found for found in available)]
+def _choose_splits(store: Store, records: dict[str, RunRecord], split: str | None) -> dict[str, str]:
+    """The split of each run: one for all, but for evaluations of files."""
+    stored = {source: store.artifacts(record.run_id) for source, record in records.items()}
+    of_files = [source for source, found in stored.items() if OF_A_FILE in found]
+    available = {
+        source: [s for s in SPLITS if s in found] for source, found in stored.items() if source not in of_files
+    }
+    if not available:
+        if split is not None:
+            raise UsageError(f"--split {split}: a file of predictions has no splits.", "Leave --split out.")
+        return dict.fromkeys(of_files, OF_A_FILE)
+    common = [name for name in SPLITS if all(name in found for found in available.values())]
     if not common or (split is not None and split not in common):
         listed = "; ".join(
-            f"{record.name}: {', '.join(found) or 'none'}" for record, found in zip(records, available, strict=True)
+            f"{records[source].name}: {', '.join(found) or 'none'}" for source, found in available.items()
         )
         wanted = f"predictions on split {split}" if split is not None else "predictions on one common split"
         raise RunNotFoundError(
             f"There are no {wanted}. Stored are: {listed}.",
             f"Make them with: retino eval RUN --split {split or 'test'}, and name the evaluations that it makes.",
         )
-    return split or common[0]
+    return dict.fromkeys(available, split or common[0]) | dict.fromkeys(of_files, OF_A_FILE)
 
 
 def _difference(ids: np.ndarray, others: np.ndarray) -> str:
