@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
@@ -246,10 +247,17 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
 
 def normalise(images: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
     """float (B, 3, S, S) in [0, 1] -> (images - mean) / std by channel; the input itself where mean is 0 and std 1."""
-    import torch
-
     if spec.mean == (0.0, 0.0, 0.0) and spec.std == (1.0, 1.0, 1.0):
         return images
-    mean = torch.tensor(spec.mean, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(spec.std, dtype=images.dtype, device=images.device).view(1, 3, 1, 1)
+    mean, std = _statistics(spec, images.dtype, images.device)
     return (images - mean).div_(std)
+
+
+@lru_cache(maxsize=16)
+def _statistics(spec: PreprocessSpec, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation (1, 3, 1, 1) on ``device``, kept there: a copy per batch would make a GPU wait."""
+    import torch
+
+    with torch.inference_mode(False):  # made once, perhaps first in an evaluation, and used in training as well
+        mean, std = (torch.tensor(values, dtype=dtype, device=device) for values in (spec.mean, spec.std))
+        return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)

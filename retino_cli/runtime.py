@@ -32,6 +32,14 @@ class Runtime:
             f"{self.device.type} ({torch.get_num_threads()} threads)" if self.device.type == "cpu" else str(self.device)
         )
 
+    @property
+    def room_for_pictures(self) -> int:
+        """Bytes of the device's own memory that prepared pictures may take: 40 % of what is free on a GPU, else 0."""
+        if self.device.type != "cuda":
+            return 0
+        free, _total = torch.cuda.mem_get_info(self.device)
+        return int(0.4 * free)
+
     def autocast(self) -> contextlib.AbstractContextManager[None]:
         """The context that the forward pass runs in."""
         if self.precision == "bfloat16":

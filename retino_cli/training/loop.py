@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from retino_cli.config import TrainConfig
-from retino_cli.data.labelled import LabelledImages
+from retino_cli.data.labelled import LabelledImages, to_device_async
 from retino_cli.errors import TrainingError
 from retino_cli.evaluation.inference import predict_logits
 from retino_cli.evaluation.metrics import (
@@ -80,9 +80,9 @@ def train_epochs(setup: TrainingSetup, *, first_epoch: int, listen: Listener) ->
         setup.model.train()
         for step, (start, stop) in enumerate(starts):
             index = np.sort(order[start:stop])  # (B,) sorted: neighbours on disk are read together
-            rows = torch.from_numpy(index).to(device)
+            rows = to_device_async(torch.from_numpy(index), device)
             images = setup.train.batch(index, device)  # (B, 3, S, S) uint8
-            images = augment(to_float(images), parameters[index].to(device), augmentation)
+            images = augment(to_float(images), to_device_async(parameters[index], device), augmentation)
             images = normalise(images, setup.spec)  # (B, 3, S, S) float32: from here on as in evaluation
             for group in setup.optimizer.param_groups:
                 group["lr"] = rate((epoch - 1) * len(starts) + step) * group.get("lr_scale", 1.0)

@@ -33,9 +33,14 @@ def build_loss(name: str, *, class_weights: Tensor | None = None) -> Loss:
     steps = torch.arange(N_GRADES, dtype=torch.float32)
     soft = torch.softmax(-((steps[:, None] - steps[None, :]) ** 2) / (2 * ORDINAL_SIGMA**2), dim=1)  # (5, 5)
 
+    moved: dict[torch.device, Tensor] = {}  # a copy per step would make a GPU wait
+
     def per_image(logits: Tensor, grade: Tensor) -> Tensor:  # -> (B,)
         if name == "ordinal":
-            return F.cross_entropy(logits, soft.to(logits.device)[grade], reduction="none")
+            if logits.device not in moved:
+                moved[logits.device] = soft.to(logits.device)
+            targets = moved[logits.device]
+            return F.cross_entropy(logits, targets[grade], reduction="none")
         ce = F.cross_entropy(logits, grade, reduction="none")
         return ce * (1 - torch.exp(-ce)) ** FOCAL_GAMMA if name == "focal" else ce
 

@@ -117,6 +117,10 @@ def train(
     if len(data["train"]) < 2:
         raise DataError(f"{manifest.root}: fewer than 2 readable training images.", "Check the image folder.")
 
+    data = {
+        split: images.resident_on(runtime.device, most_bytes=runtime.room_for_pictures)
+        for split, images in data.items()
+    }
     leaks = starting.find_leaks(manifest, spec)
     for sentence in leaks:
         hear(Note(f"LEAK: {sentence}. See: retino data inspect {config.data}", "warning"))
