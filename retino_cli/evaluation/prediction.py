@@ -198,7 +198,7 @@ def _decode_ahead(images: Iterable[NamedImage], spec: PreprocessSpec, workers: i
     try:
         for image in images:
             ahead.append(pool.submit(_decode, image, spec))
-            if len(ahead) > _AHEAD:
+            while len(ahead) > _AHEAD or (ahead and ahead[0].done()):
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()

@@ -60,10 +60,14 @@ class CsvWriter:
 
     def __init__(self, file: IO[str]) -> None:
         self._writer = csv.writer(file, lineterminator="\n")
+        self._quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         self._writer.writerow(COLUMNS)
 
     def write(self, rows: Iterable[ImagePrediction]) -> None:
-        self._writer.writerows(row.cells() for row in rows)
+        for row in rows:
+            # Python's writer leaves a carriage return unquoted, and its reader takes it for the end of the row.
+            writer = self._quoting if "\r" in row.image + row.error else self._writer
+            writer.writerow(row.cells())
 
     def finish(self) -> None:
         pass
