@@ -34,6 +34,7 @@ def confusion(
     from retino_cli.cli.display import Display
     from retino_cli.cli.output import confusion_table, data_console, print_json
     from retino_cli.evaluation.confusion_report import draw_confusions
+    from retino_cli.evaluation.evaluation import OF_A_FILE
 
     with Display(quiet=as_json):
         report = draw_confusions(runs, split=split, out=out, tracking_uri=tracking_uri)
@@ -41,8 +42,8 @@ def confusion(
         print_json(report.to_dict())
         return
     console = data_console()
-    for name, matrix in report.matrices:
-        console.print(confusion_table(f"{name}, {report.split}", matrix))
+    for (name, matrix), split in zip(report.matrices, report.splits, strict=True):
+        console.print(confusion_table(name if split == OF_A_FILE else f"{name}, {split}", matrix))
     console.print(f"Pictures are stored as run {report.run_id}, folder {report.split}/", markup=False)
     for path in report.files:
         console.print(f"Written: {path}", markup=False)

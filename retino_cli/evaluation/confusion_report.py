@@ -19,12 +19,14 @@ from retino_cli.tracking import open_store
 
 @dataclass(frozen=True, eq=False)
 class ConfusionReport:
-    """``matrices``: (name, (5, 5) counts, rows true grade) per run; ``files``: the pictures that were written."""
+    """``matrices``: (name, (5, 5) counts, rows true grade) and ``splits`` per run; ``files``: the pictures that were
+    written. ``split``: that of the runs, "predictions" where there are files only."""
 
     run_id: str
     split: str
     run_ids: tuple[str, ...]
     matrices: tuple[tuple[str, np.ndarray], ...]
+    splits: tuple[str, ...]
     files: tuple[Path, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,7 +59,8 @@ def draw_confusions(
             raise UsageError(f"{label} has no predicted grades: {one.predictions.lacking}.", "Leave it out.")
         matrices.append((label, confusion_matrix(one.predictions.grade, one.predictions.predicted)))
     ids = tuple(one.source for one in stored)
-    shown = next((one.split for one in stored if one.split != OF_A_FILE), OF_A_FILE)
+    splits = tuple(one.split for one in stored)
+    shown = next((split for split in splits if split != OF_A_FILE), OF_A_FILE)
     first = next((one.record for one in stored if one.record is not None), None)
     with store.start_run(
         experiment=first.experiment if first is not None else "retino",
@@ -77,4 +80,4 @@ def draw_confusions(
         if out is not None:
             write(out)
             files = sorted(out.glob("confusion_matrix*"))
-    return ConfusionReport(active.run_id, shown, ids, tuple(matrices), tuple(files))
+    return ConfusionReport(active.run_id, shown, ids, tuple(matrices), splits, tuple(files))
