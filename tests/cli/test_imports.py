@@ -28,6 +28,8 @@ print("LOADED", code, loaded)
         ["--version"],
         ["train", "--help"],
         ["data", "inspect", "--help"],
+        ["data", "cache", "--help"],
+        ["predict", "--help"],
         ["train", "--epochs", "0"],
         ["nonsense"],
     ],
