@@ -34,13 +34,15 @@ def measure(names: list[str], *, repeats: int, scratch: Path) -> Iterator[Row]:
     def wanted(*prefixes: str) -> bool:
         return not names or any(name.startswith(prefix) for name in names for prefix in prefixes)
 
-    from benchmarks import command_line, predicting, preparing, scale, training
+    from benchmarks import command_line, intervals, predicting, preparing, scale, training
     from benchmarks.photographs import load_photographs
 
     if wanted("help"):
         yield command_line.measure_help(scratch, repeats=repeats)
     if wanted("manifest"):
         yield scale.measure_manifest(scratch)
+    if wanted("intervals"):
+        yield from intervals.measure_intervals()
     if wanted("memory-prepare"):
         yield scale.measure_memory(scratch)
     if not wanted("prepare", "epoch", "evaluation", "logging", "first", "predict", "memory-predict"):
