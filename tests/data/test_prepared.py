@@ -259,7 +259,9 @@ def test_a_complete_cache_needs_no_writing(manifest: Manifest, cache: Path, monk
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     monkeypatch.setattr(filling, "FileLock", refuse)
     monkeypatch.setattr(os, "pwrite", refuse)
-    _assert_right(prepare(manifest.select("test"), SPEC, cache=cache), manifest.select("test"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "utime", refuse)  # the time of the last use is noted where that is possible
+        _assert_right(prepare(manifest.select("test"), SPEC, cache=cache), manifest.select("test"))
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     os.utime(manifest.table["path"][0], ns=(1, 1))
     with pytest.raises(DataError, match="cannot be kept.*read-only"):
