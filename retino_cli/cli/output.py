@@ -44,11 +44,14 @@ def print_json(values: dict[str, Any]) -> None:
 
 
 def new_table(*columns: str, title: str | None = None) -> Table:
-    """A table with a left-aligned first column and right-aligned others."""
+    """A table with a left-aligned first column and right-aligned others, not narrower than its title."""
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False,
+        min_width=len(title) if title else None,
+    )  # fmt: skip
     for place, column in enumerate(columns):
         table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
     return table

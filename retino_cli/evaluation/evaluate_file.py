@@ -117,7 +117,8 @@ def evaluate_predictions(
 def _refuse_same_images(judged: Judged, validation: Judged, files: str) -> None:
     """What was chosen on the images that are judged would look better than it is."""
     mine = set(zip(judged.image_id.tolist(), judged.grade.tolist(), strict=True))
-    if mine == set(zip(validation.image_id.tolist(), validation.grade.tolist(), strict=True)):
+    theirs = set(zip(validation.image_id.tolist(), validation.grade.tolist(), strict=True))
+    if mine <= theirs or theirs <= mine:
         raise UsageError(
             f"{files} hold the same images: what is chosen on them must be judged on others.",
             "Name predictions for other images of the same source with --validation.",

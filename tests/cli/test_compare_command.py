@@ -227,6 +227,24 @@ def test_disagreements_are_listed_widest_first(three: Path, retino: Retino) -> N
     assert f"They differ on {len(rows)} of {N} images, most on {rows[0]['image_id']}" in out.replace("\n", " ")
 
 
+def test_the_document_names_everything_that_is_stored(three: Path, retino: Retino) -> None:
+    def names(document: object) -> set[str]:
+        if isinstance(document, dict):
+            return set(document) | set().union(*(names(value) for value in document.values()))
+        return set().union(*(names(value) for value in document)) if isinstance(document, list) else set()
+
+    write_predictions(make_predictions(0.5, seed=5, n=60), three / "val.csv")
+    Path("val.csv").write_text(Path("val.csv").read_text().replace("image ", "other "))
+    flags = ("--validation", "val.csv", "--sensitivity", 0.9, "--pair-eyes", "--json")
+    judged = retino("eval", "--predictions", "good.csv", *flags)
+    assert judged.code == 0, judged.err
+    document = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    per_grade = {f"{kind}_{grade}" for kind in ("precision", "recall") for grade in range(5)}  # "precision_0 .. _4"
+    parameters = {"arch"}
+    stored = names(json.loads(judged.out)) | names(compared(retino, "poor", "good", "twin", "--group-by", "arch"))
+    assert sorted(name for name in stored - per_grade - parameters if f"`{name}`" not in document) == []
+
+
 # -- groups ------------------------------------------------------------------------------------------------------------
 
 

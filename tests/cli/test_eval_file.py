@@ -52,6 +52,7 @@ def files(workplace: Path) -> Path:
     known.assign(said=p.argmax(axis=1)).to_csv("grades.csv", index=False)
     known.assign(said=0).to_csv("constant.csv", index=False)
     make_table(60, seed=2).to_csv("other.csv", index=False)
+    table[::2].to_csv("part.csv", index=False)
     return workplace
 
 
@@ -285,6 +286,7 @@ def test_two_eyes_are_blended_with_the_weight_of_validation(files: Path, retino:
         (("--specificity", 0.9), ("chosen on validation", "--validation FILE")),
         (("--validation", "five.csv"), ("five.csv", "the same images")),
         (("--validation", "five.parquet", "--sensitivity", 0.9), ("the same images",)),
+        (("--validation", "part.csv", "--sensitivity", 0.9), ("the same images",)),
         (("--validation", "other.csv", "--sensitivity", 0.9, "--specificity", 0.9), ("--specificity", "one of them")),
         (("--validation", "other.csv", "--sensitivity", 1.5), ("1.5", "out of range")),
         (("--validation", "other.csv", "--sensitivity", 0), ("out of range",)),
