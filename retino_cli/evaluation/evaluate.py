@@ -96,6 +96,8 @@ def evaluate(
         if same and split == "val":
             text = "The threshold was chosen on these very images: what it does here is no estimate."
             listen(Note(text, "warning"))
+    n_ungradable = _count_ungradable(manifest, split, listen if question else ignore)
+    n_ungradable += len(labelled.images.unreadable)
     predictions = predict(grader.model, labelled, info.preprocess, runtime)
     if pair_eyes:
         check_pairs(predictions)
@@ -133,7 +135,7 @@ def evaluate(
             # What was fitted on these very images would look better than it is.
             fitted=None if same and split != "test" else Fitted.from_dict(info.calibration),
             question=question,
-            n_ungradable=_count_ungradable(manifest, split) + len(labelled.images.unreadable),
+            n_ungradable=n_ungradable,
             pair_eyes=pair_eyes,
         )
         active.write_folder(split, lambda folder: write_evaluation(evaluation, folder))
@@ -153,9 +155,18 @@ def _read_validation(grader: Grader) -> Predictions:
         ) from error
 
 
-def _count_ungradable(manifest: Manifest, split: str) -> int:
+def _count_ungradable(manifest: Manifest, split: str, listen: Listener) -> int:
+    """The ungradable images of ``split``. Labels say of them which official split they are in, and no more."""
     counts = manifest.ungradable
-    return sum(counts.values()) if split == "all" else counts.get(split, 0)
+    if split == "all":
+        return sum(counts.values())
+    by_patient = manifest.validation.startswith("cut by patient")
+    if by_patient or (manifest.official is not None and split != "test"):
+        if sum(counts.values()):
+            text = f"{sum(counts.values())} ungradable images belong to no split of this cut: they are not counted."
+            listen(Note(text, "warning"))
+        return 0
+    return counts.get(split, 0)
 
 
 def _read_as_trained(config: TrainConfig, trained: TrainConfig) -> Manifest | None:

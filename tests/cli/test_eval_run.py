@@ -105,14 +105,18 @@ def test_unreadable_images_are_left_out_or_counted_as_referred(
 @pytest.mark.usefixtures("no_pictures")
 def test_images_marked_as_ungradable_are_counted(trained_place: Path, retino: Retino, tmp_path: Path) -> None:
     rows = ["image_id,adjudicated_dr_grade,adjudicated_gradable"]
-    for place, (grade, gradable) in enumerate([(0, 1), (2, 1), (3, 1), ("", 0), (1, 1), ("", 0)]):
+    for place, (grade, gradable) in enumerate([(0, 1), (2, 1), ("", 0)] * 2 + [(0, 1), (2, 1)] * 6):
         pixels = np.random.default_rng(place).integers(0, 256, (48, 48, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"im{place}.png")
         rows.append(f"im{place}.png,{grade},{gradable}")
     (tmp_path / "messidor_data.csv").write_text("\n".join(rows) + "\n")
     flags = ("first", "--data", tmp_path, "--split", "all", "--sensitivity", 0.8)
     one = judged(retino, *flags, "--ungradable", "refer")
-    assert (one["n_images"], one["operating_point"]["table"]["ungradable"]) == (4, 2)
+    assert (one["n_images"], one["operating_point"]["table"]["ungradable"]) == (16, 2)
+    # Validation was cut from the official split; nobody can say which of the two are in it.
+    part = retino("eval", "first", "--data", tmp_path, "--split", "train", "--sensitivity", 0.8, *CPU)
+    assert "2 ungradable images belong to no split of this cut: they are not counted." in part.err
+    assert "0 ungradable or unreadable images are left out." in part.out
 
 
 @pytest.mark.usefixtures("no_pictures")
