@@ -56,6 +56,15 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def peak_memory() -> int:
+    """Bytes that this process has had in memory at most.
+
+    Linux's VmHWM, which starts anew with the program; ``ru_maxrss`` would begin with the peak of whoever started it.
+    """
+    with open("/proc/self/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:"))
+
+
 def machine() -> dict[str, str]:
     """Processor, cores that may be used, system and versions."""
     import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,15 +18,17 @@ from retino_cli.data.manifest import Manifest
 from retino_cli.evaluation.grader import open_grader
 from retino_cli.evaluation.prediction import predict_images
 
+ROOT = Path(__file__).parents[1]
 N_PHOTOGRAPHS = 64
 SIZE = 224
 
 _PREDICT = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from retino_cli.evaluation.prediction import predict_images
 predict_images("bench", [sys.argv[1]], out=Path(sys.argv[2]))
-print(json.dumps({"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+from benchmarks.measure import peak_memory
+print(json.dumps({"bytes": peak_memory()}))
 """
 
 
@@ -66,7 +69,7 @@ def measure_memory(manifest: Manifest, scratch: Path, small: int = 100, large: i
         folder = link_photographs(scratch, count)
         done = subprocess.run(
             [sys.executable, "-c", _PREDICT, str(folder / "train"), str(scratch / f"predicted-{count}.csv")],
-            cwd=store, check=True, capture_output=True, text=True,
+            cwd=store, check=True, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         peaks.append(float(json.loads(done.stdout.strip().splitlines()[-1])["bytes"]))
     ratio = peaks[1] / peaks[0]

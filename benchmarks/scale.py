@@ -14,24 +14,26 @@ ROWS = 1_000_000
 MOST_SECONDS, MOST_BYTES = 15.0, 1.5e9
 
 _MANIFEST = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from retino_cli.data.inspect import inspect_manifest
 from retino_cli.data.manifest import load_manifest
 began = time.perf_counter()
 inspect_manifest(load_manifest(Path(sys.argv[1]), layout="eyepacs"))
-took, peak = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"seconds": took, "bytes": peak}))
+took = time.perf_counter() - began
+from benchmarks.measure import peak_memory
+print(json.dumps({"seconds": took, "bytes": peak_memory()}))
 """
 
 _PREPARE = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from retino_cli.data.manifest import load_manifest
 from retino_cli.data.prepared import prepare
 from retino_cli.preprocess import PreprocessSpec
 prepare(load_manifest(Path(sys.argv[1])), PreprocessSpec(image_size=128), cache=Path(sys.argv[2]))
-print(json.dumps({"bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+from benchmarks.measure import peak_memory
+print(json.dumps({"bytes": peak_memory()}))
 """
 
 
