@@ -14,14 +14,13 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
-import torch
 
 from retino_cli.data.filling import count_cores
 from retino_cli.data.image_list import ImageList, NamedImage
@@ -39,7 +38,6 @@ _AHEAD: Final = 2 * BATCH_SIZE
 """Pictures that are decoded, or waiting for it, while the model works."""
 _MOST_WAITING: Final = 32 * BATCH_SIZE
 """Rows that wait for a full batch, at most: files that cannot be read make rows too, but fill no batch."""
-_MOST_LANES: Final = 4
 _NAMED: Final = 3
 
 
@@ -115,7 +113,7 @@ def predict_images(
     if already_there:
         listen(Note(f"{file} is finished already."))
     else:
-        rows = predict_each(grader, islice(wanted, part.start, part.stop), total=len(part), workers=workers)
+        rows = predict_each(grader, islice(wanted, part.start, part.stop), workers=workers)
         with closing(rows):
             if file is None:
                 _write(CsvWriter(out), rows, counted)  # type: ignore[arg-type] # a stream where it is no path
@@ -140,50 +138,12 @@ def predict_images(
 
 
 def predict_each(
-    grader: Grader, images: Iterable[NamedImage], *, total: int | None = None, workers: int | None = None
+    grader: Grader, images: Iterable[NamedImage], *, workers: int | None = None
 ) -> Generator[ImagePrediction, None, None]:
-    """Yield a prediction for each image, in order, while the next ones are decoded. Close it to stop early.
-
-    ``total``, where it is known, keeps a short list from being spread over more lanes than it has batches.
-    """
-    lanes = _count_lanes(grader, total)
-    ahead: deque[Future[list[ImagePrediction]]] = deque()
-    with (
-        closing(_decode_ahead(images, grader.spec, workers or count_cores())) as decoded,
-        _model_lanes(grader, lanes) as pool,
-    ):
+    """Yield a prediction for each image, in order, while the next ones are decoded. Close it to stop early."""
+    with closing(_decode_ahead(images, grader.spec, workers or count_cores())) as decoded:
         for batch in _batches(decoded):
-            ahead.append(pool.submit(_predict_batch, grader, batch))
-            if len(ahead) > lanes:
-                yield from ahead.popleft().result()
-        while ahead:
-            yield from ahead.popleft().result()
-
-
-def _count_lanes(grader: Grader, total: int | None) -> int:
-    """How many batches are computed side by side.
-
-    On CPUs several batches with few threads each, rather than one with all: the threads of one batch wait for each
-    other after every layer, and so for the one whose core decodes meanwhile. Measured on 2 cores that other processes
-    used, too (ResNet18, 224 px, photographs of 12 megapixels): two lanes twice as fast as one; the numbers were the
-    same, bit for bit. No more than four, as each takes the memory of a batch.
-    """
-    if grader.runtime.device.type != "cpu":
-        return 1
-    batches = _MOST_LANES if total is None else -(-total // BATCH_SIZE)
-    return max(1, min(count_cores(), torch.get_num_threads(), batches, _MOST_LANES))
-
-
-@contextmanager
-def _model_lanes(grader: Grader, lanes: int) -> Iterator[ThreadPoolExecutor]:
-    threads = torch.get_num_threads()
-    share = threads // lanes if grader.runtime.device.type == "cpu" else threads
-    pool = ThreadPoolExecutor(lanes, "predict", initializer=torch.set_num_threads, initargs=(share,))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # what a lane sets for itself is also what threads made later start with
+            yield from _predict_batch(grader, batch)
 
 
 class _Decoded(NamedTuple):
@@ -198,7 +158,7 @@ def _decode_ahead(images: Iterable[NamedImage], spec: PreprocessSpec, workers: i
     try:
         for image in images:
             ahead.append(pool.submit(_decode, image, spec))
-            while len(ahead) > _AHEAD or (ahead and ahead[0].done()):
+            if len(ahead) > _AHEAD:  # not earlier: what waits here keeps the threads busy while the model works
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
