@@ -17,7 +17,7 @@ from retino_cli.data.manifest import Manifest
 from retino_cli.data.prepared import prepare
 from retino_cli.preprocess import PreprocessSpec
 
-N_PHOTOGRAPHS = 96
+N_PHOTOGRAPHS = 48
 BLACK = 12
 
 
