@@ -77,16 +77,15 @@ def measure_preparing(manifest: Manifest, scratch: Path, *, repeats: int) -> lis
 
 
 def decode_in_full(path: str, size: int) -> np.ndarray:
-    """What people write: open, find what is not black, crop, pad to a square, resize."""
+    """Pillow alone: open, box of what is not black, crop, pad to a square, resize. The lightest way we know of."""
     with Image.open(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
-    rows, columns = (np.flatnonzero((pixels.max(axis=2) > BLACK).any(axis=axis)) for axis in (1, 0))
-    cropped = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    side = max(cropped.shape[:2])
-    square = np.zeros((side, side, 3), dtype=np.uint8)
-    top, left = (side - cropped.shape[0]) // 2, (side - cropped.shape[1]) // 2
-    square[top : top + cropped.shape[0], left : left + cropped.shape[1]] = cropped
-    return np.asarray(Image.fromarray(square).resize((size, size), Image.Resampling.BILINEAR))
+        photograph = image.convert("RGB")
+    box = photograph.convert("L").point(lambda level: 255 if level > BLACK else 0).getbbox()
+    cropped = photograph.crop(box)
+    side = max(cropped.size)
+    square = Image.new("RGB", (side, side))
+    square.paste(cropped, ((side - cropped.width) // 2, (side - cropped.height) // 2))
+    return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def decode_scaled(path: str, size: int) -> None:

@@ -26,7 +26,7 @@ from retino_cli.data.slots import READY, SlotFiles, SlotWriter
 from retino_cli.errors import DataError
 from retino_cli.preprocess import PreprocessSpec, prepare_picture
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("retino")
 
 ELSEWHERE: Final = "set RETINO_CACHE to a folder that can be written to and has enough space"
 
