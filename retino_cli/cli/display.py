@@ -33,6 +33,7 @@ class Display:
         handler = _LogLines(self)
         self._handler = handler
         logger = logging.getLogger("retino")
+        self._logging_before = (logger.level, logger.propagate)
         logger.addHandler(handler)
         logger.setLevel(logging.INFO)
         logger.propagate = False
@@ -43,7 +44,10 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        logging.getLogger("retino").removeHandler(self._handler)
+        logger = logging.getLogger("retino")
+        logger.removeHandler(self._handler)
+        level, logger.propagate = self._logging_before
+        logger.setLevel(level)
         if self._status:
             self._status.stop()
 
