@@ -48,6 +48,7 @@ def main() -> int:
         f"\nThe photographs are drawn, so the numbers say nothing about a clinic.\n"
         f"Pictures:           {folder}/figures/\n"
         f"Browse the runs:    cd {folder} && {Path(sys.executable).with_name('mlflow')} ui\n"
+        "                    then choose Model training, top left, and the experiment\n"
     )
     return 0
 

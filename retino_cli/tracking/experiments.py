@@ -11,15 +11,12 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from retino_cli.errors import TrackingError
 from retino_cli.tracking.connection import Connection
 from retino_cli.tracking.location import Location, path_of_uri, shorten_path
-
-TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
-"""Makes MLflow's page open with the views for training; without it, those for language models come first."""
 
 
 def ensure_experiment(connection: Connection, name: str) -> str:
@@ -75,11 +72,11 @@ def check_experiment(location: Location, experiment: Any) -> None:
 def _create(connection: Connection, name: str) -> str:
     root = connection.location.artifact_root
     if root is None:
-        return str(connection.call(connection.client.create_experiment, name, tags=TAGS))
+        return str(connection.call(connection.client.create_experiment, name))
     folder = root / _folder_name(name)
     _make_folder(folder)
     create = connection.client.create_experiment
-    return str(connection.call(create, name, artifact_location=folder.as_uri(), tags=TAGS))
+    return str(connection.call(create, name, artifact_location=folder.as_uri()))
 
 
 def _make_folder(folder: Path) -> None:
