@@ -26,8 +26,9 @@ from retino_cli.preprocess import normalise, to_float
 from retino_cli.runtime import choose_runtime
 from retino_cli.training.augment import AUGMENTATIONS, augment, draw_parameters
 from retino_cli.training.events import EpochDone, Event, ignore
-from retino_cli.training.loop import TrainingSetup, build_optimizer, train_epochs
+from retino_cli.training.loop import TrainingSetup, train_epochs
 from retino_cli.training.losses import build_loss
+from retino_cli.training.optimizer import build_optimizer
 from retino_cli.training.setup import build_spec
 
 SIZE, BATCH, EPOCHS = 224, 16, 5

@@ -41,6 +41,9 @@ _TAKEN_AS_THEY_ARE: Final = (
     "nesterov",
     "weight_decay",
     "schedule",
+    "warmup",
+    "ema",
+    "tta",
     "loss",
     "class_weights",
     "crop",
@@ -90,6 +93,9 @@ class TrainConfig:
     nesterov: bool | None = None
     weight_decay: float | None = None
     schedule: str | None = None
+    warmup: float | None = None
+    ema: float | None = None
+    tta: bool | None = None
     loss: str | None = None
     class_weights: str | None = None
     image_size: int | None = None
@@ -133,6 +139,8 @@ class TrainConfig:
         _between("--lr", self.lr, 1e-12, 1e3)
         _between("--momentum", self.momentum, 0, 0.999999)
         _between("--weight-decay", self.weight_decay, 0, 1e3)
+        _between("--warmup", self.warmup, 0, 0.9)
+        _between("--ema", self.ema, 0, 0.999999)
         _between("--image-size", self.image_size, 16, 4096)
         _between("--val-fraction", self.val_fraction, 0, 0.9)
         _between("--patience", self.patience, 0, 100_000)

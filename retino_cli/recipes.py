@@ -31,6 +31,9 @@ class Recipe:
     nesterov: bool
     weight_decay: float
     schedule: str
+    warmup: float
+    ema: float
+    tta: bool
     loss: str
     class_weights: str
     image_size: int
@@ -55,6 +58,9 @@ LAB = Recipe(
     nesterov=False,
     weight_decay=5e-4,
     schedule="constant",
+    warmup=0.0,
+    ema=0.0,
+    tta=False,
     loss="ce",
     class_weights="none",
     image_size=512,
@@ -84,6 +90,9 @@ STRONG = Recipe(
     nesterov=True,
     weight_decay=5e-4,
     schedule="cosine",
+    warmup=0.0,
+    ema=0.0,
+    tta=False,
     loss="ordinal",
     class_weights="none",
     image_size=512,

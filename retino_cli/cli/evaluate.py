@@ -13,7 +13,7 @@ from retino_cli.errors import UsageError
 FILE_PANEL, POINT_PANEL = "Somebody else's predictions", "Operating point and eyes"
 
 
-OF_A_RUN = ("data", "layout", "split", "skip_unreadable")
+OF_A_RUN = ("data", "layout", "split", "skip_unreadable", "tta")
 OF_A_FILE = (
     "validation", "probability_columns", "score_column", "grade_column", "label_column", "id_column", "patient_column",
     "eye_column",
@@ -89,6 +89,7 @@ def evaluate(
     eye_column: Annotated[str | None, _column("--eye-column", help="The eye: left or right.")] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
+    tta: o.Tta = None,
     workers: o.Workers = None,
     tracking_uri: o.TrackingUri = None,
     as_json: o.Json = False,
@@ -147,6 +148,7 @@ def evaluate(
                 split=split,
                 device=device,
                 precision=precision,
+                tta=tta,
                 workers=workers,
                 skip_unreadable=skip_unreadable,
                 listen=display,

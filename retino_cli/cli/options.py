@@ -92,6 +92,16 @@ Precision = Annotated[
         rich_help_panel=RUN_PANEL,
     ),
 ]
+Tta = Annotated[
+    bool | None,
+    typer.Option(
+        "--tta/--no-tta",
+        envvar="RETINO_TTA",
+        help="Average each image's probabilities over its eight flips and quarter turns (eight times the arithmetic).",
+        show_default="as trained",
+        rich_help_panel=RUN_PANEL,
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

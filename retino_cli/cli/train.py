@@ -83,6 +83,13 @@ def train(
     schedule: Annotated[
         str | None, _training("--schedule", help="Learning rate over the run.", choices=SCHEDULES)
     ] = D.schedule,
+    warmup: Annotated[
+        float | None,
+        _training("--warmup", help="Share of the steps in which the learning rate rises."),
+    ] = D.warmup,
+    ema: Annotated[
+        float | None, _training("--ema", help="Decay of the moving average of the weights that is kept; 0: none.")
+    ] = D.ema,
     loss: Annotated[str | None, _training("--loss", help="Loss.", choices=LOSSES)] = D.loss,
     class_weights: Annotated[
         str | None, _training("--class-weights", help="Weight of each grade in the loss.", choices=CLASS_WEIGHTS)
@@ -98,6 +105,10 @@ def train(
     select_by: Annotated[
         str | None, _training("--select-by", help="Validation metric that picks the checkpoint.", choices=SELECT_BY)
     ] = D.select_by,
+    tta: Annotated[
+        bool | None,
+        _training("--tta/--no-tta", help="Evaluate on the mean over the eight flips and quarter turns of each image."),
+    ] = D.tta,
     patience: Annotated[
         int, _training("--patience", help="Stop after this many epochs without a better one; 0: never.", default=True)
     ] = D.patience,

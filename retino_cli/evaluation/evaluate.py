@@ -29,6 +29,7 @@ def evaluate(
     split: str = "test",
     device: str = "auto",
     precision: str = "auto",
+    tta: bool | None = None,
     workers: int | None = None,
     skip_unreadable: bool = False,
     sensitivity: float | None = None,
@@ -42,8 +43,8 @@ def evaluate(
     """Evaluate the best checkpoint of training ``run`` (id, unique prefix, name or ``latest``).
 
     ``data`` is a data set other than the one it was trained on; ``split`` is train, val, test or all. Preprocessing
-    comes from the checkpoint, and so does the precision where it is ``auto``. The evaluation is stored as a run of its
-    own, linked to the training.
+    comes from the checkpoint, and so do precision and ``tta`` (eight views of each image) where they are open. The
+    evaluation is stored as a run of its own, linked to the training.
 
     ``sensitivity`` or ``specificity`` asks for the operating point that reaches it on the training's validation images,
     shown at ``prevalence`` (default: that of the images); images that are ungradable or unreadable are left out
@@ -53,7 +54,7 @@ def evaluate(
     such split (the message lists those that it has).
     """
     check_operating(sensitivity, specificity, prevalence, ungradable)
-    grader = open_grader(run, device=device, precision=precision, tracking_uri=tracking_uri)
+    grader = open_grader(run, device=device, precision=precision, tta=tta, tracking_uri=tracking_uri)
     store, record, info, runtime = grader.store, grader.record, grader.info, grader.runtime
     trained = TrainConfig.from_dict(info.config)
     own = data is None and layout is None
@@ -98,7 +99,7 @@ def evaluate(
             listen(Note(text, "warning"))
     n_ungradable = _count_ungradable(manifest, split, listen if question else ignore)
     n_ungradable += len(labelled.images.unreadable)
-    predictions = predict(grader.model, labelled, info.preprocess, runtime)
+    predictions = predict(grader.model, labelled, info.preprocess, runtime, tta=grader.tta)
     if pair_eyes:
         check_pairs(predictions)
     active = store.start_run(
@@ -112,6 +113,7 @@ def evaluate(
             "preprocess": info.preprocess.hash,
             "device": str(runtime.device),
             "precision": runtime.precision,
+            "tta": grader.tta,
         },
         tags={
             "retino.judged_run": record.run_id,

@@ -22,12 +22,12 @@ from typing import IO, Any, Final, NamedTuple
 
 import numpy as np
 
-from retino_cli.data.filling import count_cores
 from retino_cli.data.image_list import ImageList, NamedImage
 from retino_cli.data.labelled import to_device
+from retino_cli.data.pixels import count_cores
 from retino_cli.errors import DataError, UsageError
 from retino_cli.evaluation.grader import Grader, open_grader
-from retino_cli.evaluation.inference import BATCH_SIZE, batch_logits, probabilities
+from retino_cli.evaluation.inference import BATCH_SIZE, batch_probabilities
 from retino_cli.evaluation.prediction_files import CsvWriter, ImagePrediction, RowWriter, check_format, writing
 from retino_cli.evaluation.shards import KEY, Shard, is_finished, merge
 from retino_cli.grades import GRADES, REFERABLE_GRADE
@@ -79,6 +79,7 @@ def predict_images(
     shard: Shard | None = None,
     device: str = "auto",
     precision: str = "auto",
+    tta: bool | None = None,
     workers: int | None = None,
     tracking_uri: str | None = None,
     listen: Listener = ignore,
@@ -89,8 +90,8 @@ def predict_images(
     a file (.csv, .jsonl, .parquet; it appears when all is done) or a text stream, which gets CSV as it comes. Its rows
     (:class:`~retino_cli.evaluation.prediction_files.ImagePrediction`) are in the order of the images; a file that
     cannot be read has a row with an error. ``shard`` is the part of the list that this process does, by default what
-    torchrun or srun says. ``workers`` is the number of pictures decoded at the same time. Preprocessing and, where it
-    is ``auto``, precision come from the checkpoint. Nothing is stored in MLflow.
+    torchrun or srun says. ``workers`` is the number of pictures decoded at the same time. Preprocessing and, where they
+    are open, precision and ``tta`` come from the checkpoint. Nothing is stored in MLflow.
 
     Raises :class:`~retino_cli.errors.RetinoError` for an unknown run, sources that do not exist or hold no image, and
     an output that cannot be written.
@@ -103,7 +104,7 @@ def predict_images(
         raise UsageError(f"Shard {shard.index}/{shard.count} cannot go to stdout.", "Name a file with --out.")
     wanted = ImageList(sources, image_column=image_column, images=images)
     total = wanted.count()
-    grader = open_grader(run, device=device, precision=precision, tracking_uri=tracking_uri)
+    grader = open_grader(run, device=device, precision=precision, tta=tta, tracking_uri=tracking_uri)
     key = _key(grader, wanted, total)
     part = shard.rows(total)
     counted = _Counter(len(part), listen)
@@ -193,7 +194,7 @@ def _predict_batch(grader: Grader, pictures: list[_Decoded]) -> list[ImagePredic
     rows = [ImagePrediction(picture.name, error=picture.error) for picture in pictures]
     if readable:
         batch = to_device(np.stack(list(readable.values())), grader.runtime.device)  # (B, 3, S, S) uint8
-        values = probabilities(batch_logits(grader.model, batch, grader.spec, grader.runtime))  # (B, 5)
+        values = batch_probabilities(grader.model, batch, grader.spec, grader.runtime, tta=grader.tta)  # (B, 5)
         for row, prediction in zip(readable, _rows([pictures[row].name for row in readable], values), strict=True):
             rows[row] = prediction
     return rows

@@ -62,7 +62,7 @@ def finish(
 ) -> dict[str, Evaluation]:
     """Evaluate the model, by now the best one, on validation and test, and store what follows from it in the run."""
     predictions = {
-        split: predict(setup.model, data[split], setup.spec, setup.runtime)
+        split: predict(setup.model, data[split], setup.spec, setup.runtime, tta=bool(setup.config.tta))
         for split in ("val", "test")
         if split in data
     }

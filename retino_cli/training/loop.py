@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from retino_cli.config import TrainConfig
 from retino_cli.data.labelled import LabelledImages, to_device_async
@@ -30,6 +31,7 @@ from retino_cli.runtime import Runtime
 from retino_cli.training.augment import AUGMENTATIONS, augment, draw_order, draw_parameters
 from retino_cli.training.events import EpochDone, Listener, StepDone
 from retino_cli.training.losses import Loss
+from retino_cli.training.optimizer import learning_rate
 
 SELECTORS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "balanced_accuracy": lambda grade, p: balanced_accuracy(confusion_matrix(grade, p.argmax(axis=1))),
@@ -42,7 +44,8 @@ SELECTORS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """All that an epoch needs. ``monitored``: the data measured after each epoch, by prefix (``val``, ``test``)."""
+    """All that an epoch needs. ``monitored``: the data measured after each epoch, by prefix (``val``, ``test``).
+    ``average``: the moving average of ``model``'s weights, where one is kept."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -52,6 +55,12 @@ class TrainingSetup:
     spec: PreprocessSpec
     config: TrainConfig
     runtime: Runtime
+    average: AveragedModel | None = None
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is measured and kept: the average of the weights where there is one."""
+        return self.model if self.average is None else self.average.module
 
 
 def train_epochs(setup: TrainingSetup, *, first_epoch: int, listen: Listener) -> Iterator[EpochDone]:
@@ -92,6 +101,8 @@ def train_epochs(setup: TrainingSetup, *, first_epoch: int, listen: Listener) ->
             setup.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
             setup.optimizer.step()
+            if setup.average is not None:
+                setup.average.update_parameters(setup.model)
             losses[step] = loss.detach()
             predicted[rows] = logits.detach().argmax(dim=1)
             listen(
@@ -120,24 +131,6 @@ def train_epochs(setup: TrainingSetup, *, first_epoch: int, listen: Listener) ->
         )
 
 
-def learning_rate(config: TrainConfig, *, n_steps: int) -> Callable[[int], float]:
-    """Step (0-based) -> learning rate. ``cosine``: lr (1 + cos(pi step / n_steps)) / 2; ``constant``: lr."""
-    base = float(config.lr or 0)
-    if config.schedule == "cosine":
-        return lambda step: base * (1 + math.cos(math.pi * step / n_steps)) / 2
-    return lambda step: base
-
-
-def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW over all parameters."""
-    lr, weight_decay = float(config.lr or 0), float(config.weight_decay or 0)
-    momentum = float(config.momentum or 0)
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-    nesterov = bool(config.nesterov) and momentum > 0
-    return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
-
-
 def _batch_starts(n: int, batch_size: int) -> list[tuple[int, int]]:
     """(start, stop) of each batch. A last batch of one image joins the one before: batch normalisation needs two."""
     edges = list(range(0, n, batch_size))
@@ -159,7 +152,7 @@ def _mean_loss(losses: Tensor, starts: list[tuple[int, int]], epoch: int) -> flo
 
 
 def _measure(setup: TrainingSetup, prefix: str, data: LabelledImages) -> dict[str, float]:
-    logits = predict_logits(setup.model, data, setup.spec, setup.runtime)  # (N, 5)
+    logits = predict_logits(setup.judged, data, setup.spec, setup.runtime)  # (N, 5)
     loss = float(setup.loss(logits, torch.from_numpy(data.grade)))
     values = {f"{prefix}/loss": loss} | _agreement(prefix, data.grade, logits.argmax(dim=1).numpy())
     chosen = SELECTORS.get(str(setup.config.select_by))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from retino_cli.models.checkpoint import TrainingState
+from retino_cli.training.averaging import count_steps, set_average
 from retino_cli.training.events import EpochDone
+
+_LIVE: Final = "live/"
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,42 @@ class Progress:
         return value < self.best_value if self.key.endswith("/loss") else value > self.best_value
 
 
-def pack_state(optimizer: torch.optim.Optimizer, progress: Progress) -> TrainingState:
-    """Everything that going on needs beside the weights: the optimizer's tensors by parameter, and the progress."""
+def pack_state(
+    optimizer: torch.optim.Optimizer, progress: Progress, *, model: nn.Module, average: AveragedModel | None = None
+) -> TrainingState:
+    """Everything that going on needs beside the checkpoint's weights: the optimizer's tensors by parameter, the
+    progress, and, where the checkpoint holds ``average``, the weights of ``model`` itself."""
     tensors: dict[str, Tensor] = {}
     for parameter, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
             if isinstance(value, Tensor):
                 tensors[f"{parameter}.{name}"] = value
-    return TrainingState(tensors=tensors, values=asdict(progress))
+    values = asdict(progress)
+    if average is not None:
+        tensors |= {_LIVE + name: tensor for name, tensor in model.state_dict().items()}
+        values["averaged_steps"] = count_steps(average)
+    return TrainingState(tensors=tensors, values=values)
 
 
-def unpack_state(optimizer: torch.optim.Optimizer, state: TrainingState, progress: Progress) -> Progress:
-    """Put the tensors back into ``optimizer``; returns ``progress`` as it stood, with the patience asked for now."""
+def unpack_state(
+    optimizer: torch.optim.Optimizer,
+    state: TrainingState,
+    progress: Progress,
+    *,
+    model: nn.Module,
+    average: AveragedModel | None = None,
+) -> Progress:
+    """Put the tensors back into ``optimizer``, and into ``model`` and ``average`` where there is one (``model`` holds
+    the checkpoint's weights before). Returns ``progress`` as it stood, with the patience asked for now."""
+    live = {name.removeprefix(_LIVE): tensor for name, tensor in state.tensors.items() if name.startswith(_LIVE)}
+    if average is not None:
+        set_average(average, model.state_dict(), int(state.values.get("averaged_steps", 0)))
+    if live:
+        model.load_state_dict(live)
     restored: dict[int, dict[str, Any]] = {}
     for key, tensor in state.tensors.items():
+        if key.startswith(_LIVE):
+            continue
         parameter, name = key.split(".", 1)
         restored.setdefault(int(parameter), {})[name] = tensor
     whole = optimizer.state_dict()

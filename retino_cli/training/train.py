@@ -26,10 +26,12 @@ from retino_cli.models.checkpoint import (
 from retino_cli.runtime import choose_runtime, deterministic
 from retino_cli.tracking import ActiveRun, Store, open_store
 from retino_cli.training import setup as starting
+from retino_cli.training.averaging import average_weights
 from retino_cli.training.events import Event, Listener, Note, RunStarted, ignore
 from retino_cli.training.finish import History, describe_checkpoint, finish
-from retino_cli.training.loop import TrainingSetup, build_optimizer, train_epochs
+from retino_cli.training.loop import TrainingSetup, train_epochs
 from retino_cli.training.losses import balanced_weights, build_loss
+from retino_cli.training.optimizer import build_optimizer
 from retino_cli.training.progress import Progress, pack_state, unpack_state
 
 
@@ -139,6 +141,7 @@ def train(
         spec=spec,
         config=config,
         runtime=runtime,
+        average=average_weights(model, float(config.ema)) if config.ema else None,
     )
     if record is not None:
         run = store.resume_run(record.run_id)
@@ -217,7 +220,9 @@ def _take_up(
         recover_checkpoint(folder)
     model, info = load_checkpoint(last)
     setup.model.load_state_dict(model.state_dict())
-    progress = unpack_state(setup.optimizer, load_training_state(last), progress)
+    progress = unpack_state(
+        setup.optimizer, load_training_state(last), progress, model=setup.model, average=setup.average
+    )
     listen(Note(f"Resumed {run.name} after epoch {info.epoch}."))
     return progress, load_checkpoint(best)[0].state_dict()
 
@@ -241,13 +246,13 @@ def _run_epochs(
         # result, and not logged twice; the other order would leave a hole in the curves.
         run.log_epoch(done.epoch, {**done.metrics, "images_per_second": done.images_per_second})
         info = describe_checkpoint(setup, manifest, epoch=done.epoch, metrics=done.metrics)
-        state = pack_state(setup.optimizer, progress)
+        state = pack_state(setup.optimizer, progress, model=setup.model, average=setup.average)
         if is_best:
-            best = {name: tensor.detach().clone() for name, tensor in setup.model.state_dict().items()}
-            run.write_folder("checkpoint/best", partial(save_checkpoint, model=setup.model, info=info))
+            best = {name: tensor.detach().clone() for name, tensor in setup.judged.state_dict().items()}
+            run.write_folder("checkpoint/best", partial(save_checkpoint, model=setup.judged, info=info))
         run.write_folder(
             "checkpoint/last",
-            partial(save_checkpoint, model=setup.model, info=info, training_state=state),
+            partial(save_checkpoint, model=setup.judged, info=info, training_state=state),
         )
         history.append({"epoch": float(done.epoch), **done.metrics, "images_per_second": done.images_per_second})
         listen(replace(done, best=is_best))

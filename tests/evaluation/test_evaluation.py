@@ -21,7 +21,13 @@ from retino_cli.errors import DataError, RunNotFoundError, UsageError
 from retino_cli.evaluation.artifacts import write_evaluation
 from retino_cli.evaluation.evaluate import evaluate
 from retino_cli.evaluation.evaluation import Evaluation, judge
-from retino_cli.evaluation.inference import predict, predict_logits
+from retino_cli.evaluation.inference import (
+    N_SYMMETRIES,
+    batch_probabilities,
+    predict,
+    predict_logits,
+    symmetries,
+)
 from retino_cli.evaluation.metrics import Undefined
 from retino_cli.evaluation.predictions import Predictions, read_predictions
 from retino_cli.models.checkpoint import load_checkpoint, save_checkpoint
@@ -116,7 +122,7 @@ def test_another_data_set_is_prepared_as_the_checkpoint_says(
     write_dataset(tmp_path / "other", patients=4, size=64, seed=9, test_fraction=0.5, workers=1)
     # Neither flags nor the recipe have a say: evaluate has no argument for it.
     allowed = {"run", "data", "layout", "split", "device", "precision", "workers", "skip_unreadable", "tracking_uri"}
-    allowed |= {"sensitivity", "specificity", "prevalence", "ungradable", "pair_eyes"}
+    allowed |= {"sensitivity", "specificity", "prevalence", "ungradable", "pair_eyes", "tta"}
     assert set(inspect.signature(evaluate).parameters) == allowed | {"listen"}
     evaluation = evaluate("first", data=tmp_path / "other", split="test", device="cpu")
     assert evaluation.n_images == 4
@@ -253,6 +259,28 @@ def test_predictions_do_not_depend_on_the_batch_size_and_keep_the_order(
     np.testing.assert_array_equal(predictions.grade, manifest.table["grade"])
     np.testing.assert_allclose(predictions.probabilities.sum(axis=1), 1, atol=1e-12)
     np.testing.assert_allclose(predictions.probabilities, torch.softmax(whole.double(), 1).numpy(), atol=1e-6)
+
+
+def test_test_time_averaging_takes_the_mean_over_eight_views_and_does_not_care_which_way_up(
+    synthetic_data: Path, shared_cache: Path, trained_place: Path
+) -> None:
+    model, info = load_checkpoint(open_store().download(open_store().find("first").run_id, "checkpoint/best"))
+    manifest = load_manifest(synthetic_data).select("test")
+    images = LabelledImages.of(manifest, prepare(manifest, info.preprocess, cache=shared_cache, workers=1))
+    runtime = choose_runtime("cpu", "float32")
+    batch = images.batch(np.arange(6), runtime.device)
+    views = list(symmetries(batch))
+    assert len({view.numpy().tobytes() for view in views}) == N_SYMMETRIES == len(views)
+    assert torch.equal(views[0], batch)
+    one_by_one = [batch_probabilities(model, view, info.preprocess, runtime) for view in views]
+    averaged = batch_probabilities(model, batch, info.preprocess, runtime, tta=True)
+    np.testing.assert_allclose(averaged, np.mean(one_by_one, axis=0), atol=1e-7)
+    assert np.abs(averaged - one_by_one[0]).max() > 1e-4  # the network itself does care
+    for view in views:
+        found = batch_probabilities(model, view, info.preprocess, runtime, tta=True)
+        np.testing.assert_allclose(found, averaged, atol=1e-6)
+    predictions = predict(model, images, info.preprocess, runtime, tta=True, batch_size=6)
+    np.testing.assert_allclose(predictions.probabilities[:6], averaged, atol=1e-12)
 
 
 # -- the object --------------------------------------------------------------------------------------------------------

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from retino_cli.config import TrainConfig, resolve_config
 from retino_cli.data.labelled import LabelledImages
 from retino_cli.data.manifest import Manifest
+from retino_cli.data.pixels import RawPixels
 from retino_cli.data.prepared import PreparedImages
 from retino_cli.data.slots import RECORD
 from retino_cli.errors import TrainingError
 from retino_cli.preprocess import PreprocessSpec
 from retino_cli.runtime import Runtime, choose_runtime
 from retino_cli.training.events import EpochDone, Event, StepDone, ignore
-from retino_cli.training.loop import TrainingSetup, build_optimizer, learning_rate, train_epochs
+from retino_cli.training.loop import TrainingSetup, train_epochs
 from retino_cli.training.losses import build_loss
+from retino_cli.training.optimizer import build_optimizer
 
 SIZE = 16
 
@@ -60,7 +62,7 @@ def make_images(grade: list[int], *, seed: int = 0) -> LabelledImages:
     manifest = Manifest("made up", "csv", Path("nowhere"), table, {}, 0, "none")
     prepared = PreparedImages(
         spec=PreprocessSpec(image_size=SIZE),
-        pixels=pixels,
+        store=RawPixels(pixels),
         rows=np.arange(n),
         index=np.zeros(n, dtype=RECORD),
         fallbacks=0,
@@ -102,25 +104,7 @@ def run(setup: TrainingSetup, *, first_epoch: int = 1) -> list[EpochDone]:
     return list(train_epochs(setup, first_epoch=first_epoch, listen=ignore))
 
 
-# -- schedules and batches ---------------------------------------------------------------------------------------------
-
-
-def test_cosine_goes_from_the_learning_rate_to_zero_as_torchs_does() -> None:
-    rate = learning_rate(TrainConfig(lr=0.2, schedule="cosine"), n_steps=12)
-    parameter = nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], lr=0.2)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=12)
-    for step in range(12):
-        assert rate(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
-        optimizer.step()
-        scheduler.step()
-    assert rate(0) == 0.2
-    assert rate(12) == pytest.approx(0, abs=1e-15)
-
-
-def test_constant_stays() -> None:
-    rate = learning_rate(TrainConfig(lr=0.2, schedule="constant"), n_steps=12)
-    assert {rate(step) for step in range(12)} == {0.2}
+# -- batches ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -150,19 +134,6 @@ def test_every_image_is_seen_once_an_epoch_and_never_alone(n: int, batch_size: i
     assert len({tuple(row.tolist()) for row in seen}) == n
 
 
-def test_the_optimizers_are_torchs_with_the_configured_numbers() -> None:
-    model = nn.Linear(2, 2)
-    sgd = build_optimizer(model, TrainConfig(optimizer="sgd", lr=0.3, momentum=0.8, weight_decay=0.02, nesterov=True))
-    assert type(sgd) is torch.optim.SGD
-    group = sgd.param_groups[0]
-    assert (group["lr"], group["momentum"], group["weight_decay"], group["nesterov"]) == (0.3, 0.8, 0.02, True)
-    # Nesterov needs momentum: without, it is left out instead of raising.
-    assert not build_optimizer(model, TrainConfig(lr=0.3, momentum=0.0, nesterov=True)).param_groups[0]["nesterov"]
-    adamw = build_optimizer(model, TrainConfig(optimizer="adamw", lr=0.1, weight_decay=0.5))
-    assert type(adamw) is torch.optim.AdamW
-    assert (adamw.param_groups[0]["lr"], adamw.param_groups[0]["weight_decay"]) == (0.1, 0.5)
-
-
 # -- what an epoch reports ---------------------------------------------------------------------------------------------
 
 
@@ -186,7 +157,7 @@ def test_the_monitored_numbers_are_those_of_the_model_in_evaluation_mode() -> No
     setup = make_setup(epochs=1)
     (record,) = run(setup)
     data = setup.monitored["val"]
-    pixels = torch.from_numpy(data.images.pixels).permute(0, 3, 1, 2).float() / 255
+    pixels = torch.from_numpy(data.images.gather(np.arange(len(data)))).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (setup.spec.mean, setup.spec.std))
     setup.model.eval()
     with torch.no_grad():

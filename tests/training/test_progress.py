@@ -12,7 +12,7 @@ from torch import nn
 from retino_cli.config import TrainConfig
 from retino_cli.models.checkpoint import TrainingState
 from retino_cli.training.events import EpochDone
-from retino_cli.training.loop import build_optimizer
+from retino_cli.training.optimizer import build_optimizer
 from retino_cli.training.progress import Progress, pack_state, unpack_state
 
 
@@ -92,13 +92,13 @@ def test_the_optimizers_state_comes_back_as_it_was(optimizer: str, momentum: flo
     straight, straight_optimizer = make()
     step(straight, straight_optimizer, 2)
     progress = Progress(key="val/qwk", patience=3, epoch=2, best_epoch=1, best_value=0.25)
-    state = pack_state(straight_optimizer, progress)
+    state = pack_state(straight_optimizer, progress, model=straight)
     # The packed tensors are the optimizer's own; a checkpoint on disk holds what they were.
     stored = TrainingState({k: v.clone() for k, v in state.tensors.items()}, json.loads(json.dumps(state.values)))
 
     other, other_optimizer = make()
     other.load_state_dict(straight.state_dict())
-    back = unpack_state(other_optimizer, stored, Progress(key="val/qwk", patience=7))
+    back = unpack_state(other_optimizer, stored, Progress(key="val/qwk", patience=7), model=other)
     assert back == replace(progress, patience=7)
     step(straight, straight_optimizer, 3)
     step(other, other_optimizer, 3)

@@ -59,7 +59,9 @@ def assert_equal_runs(straight: TrainResult, resumed: TrainResult) -> None:
         assert evaluation.defined() == resumed.evaluations[split].defined()
 
 
-@pytest.mark.parametrize("changes", [{"optimizer": "sgd"}, {"optimizer": "adamw", "lr": 1e-3, "head": "lab"}])
+@pytest.mark.parametrize(
+    "changes", [{"optimizer": "sgd"}, {"optimizer": "adamw", "lr": 1e-3, "head": "lab", "ema": 0.9, "warmup": 0.3}]
+)
 def test_interrupted_and_resumed_equals_uninterrupted(
     workplace: Path, quick: Quick, changes: dict[str, object]
 ) -> None:
