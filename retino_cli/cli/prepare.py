@@ -29,6 +29,9 @@ def prepare(
         str | None,
         typer.Option("--crop", metavar="|".join(CROPS), help="What is cut away.", show_default=o.FROM_RECIPE),
     ] = None,
+    compact: Annotated[
+        bool, typer.Option("--compact", help="Keep a new set of images as lossless WebP: about a third of the size.")
+    ] = False,
     skip_unreadable: o.SkipUnreadable = D.skip_unreadable,
     workers: o.Workers = D.workers,
     as_json: o.Json = False,
@@ -39,6 +42,9 @@ def prepare(
     A training does this by itself; this is for doing it beforehand, or where no training runs. Size and crop are those
     that `retino train` with the same recipe would use on this data. It may be stopped at any moment and goes on where
     it was. The data set is not changed; the cache is RETINO_CACHE, else the user's cache folder.
+
+    Images are kept as raw pixels, which a training reads without decoding; where these would not fit on the disk, or
+    with --compact, as lossless WebP. The pixels are the same, and so are all results.
 
     Example:
 
@@ -60,7 +66,7 @@ def prepare(
         workers=workers,
     )
     with Display(quiet=quiet or as_json) as display:
-        done = prepare_data(config, listen=display)
+        done = prepare_data(config, compact=compact, listen=display)
     if as_json:
         print_json(done.to_dict())
         return
@@ -68,6 +74,7 @@ def prepare(
         f"{done.images} images of {done.data} at {done.spec.image_size} px, crop {done.spec.crop}: {done.decoded} "
         f"decoded in {done.seconds:.1f} s, {done.images - done.decoded} there already.",
         f"{done.bytes / 1e6:,.1f} MB in {done.folder}",
+        f"Format {done.why}",
     ]
     if done.fallbacks:
         lines.append(f"No retina was found in {done.fallbacks} images: they are kept uncropped.")
@@ -116,10 +123,11 @@ def cache(
     console = data_console()
     console.print(f"{len(folders)} sets of prepared images in {cache_root()}", markup=False, soft_wrap=True)
     if folders:
-        table = new_table("name", "data set", "size", "crop", "images", "MB", "last use")
+        table = new_table("name", "data set", "size", "crop", "format", "images", "MB", "last use")
         for one in folders:
             size, crop = one.spec.get("image_size", "unknown"), one.spec.get("crop", "unknown")
             used = f"{one.last_used:%Y-%m-%d %H:%M}"
-            table.add_row(one.name, one.root, str(size), str(crop), str(one.images), f"{one.bytes / 1e6:,.1f}", used)
+            numbers = str(one.images), f"{one.bytes / 1e6:,.1f}"
+            table.add_row(one.name, one.root, str(size), str(crop), one.format or "unknown", *numbers, used)
         console.print(table)
         console.print("Delete one: retino data cache --clear NAME", markup=False)

@@ -248,7 +248,7 @@ def _find_empty(manifest: Manifest, prepared: PreparedImages) -> tuple[tuple[str
     ids = manifest.table["image_id"].to_numpy()
     black, grey = [], []
     for row in np.flatnonzero(prepared.readable):
-        pixels = prepared.pixels[prepared.rows[row]].astype(np.int16)  # (S, S, 3)
+        pixels = prepared.gather(np.array([row]))[0].astype(np.int16)  # (S, S, 3)
         if np.percentile(pixels.max(axis=2), 99) < BLACK_LEVEL:
             black.append(str(ids[row]))
         elif (pixels.max(axis=2) - pixels.min(axis=2)).max() <= GREY_LEVEL:

@@ -10,18 +10,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from retino_cli.cache import cache_root
-from retino_cli.data.slots import READY, RECORD
+from retino_cli.data.slots import count_ready, find_format
 from retino_cli.errors import DataError, UsageError
 
 _DATA_SET: Final = re.compile(r".+-[0-9a-f]{12}")
 _SPEC: Final = re.compile(r"[0-9a-f]{12}")
 # In the order in which they are deleted: without its index and sources a folder counts as empty.
 _FILES: Final = (
-    "index.bin", "sources.json", "sources.new", "pixels.u8", "writing", "spec.json", "spec.new", "lock",
+    "index.bin", "compact.bin", "sources.json", "sources.new", "pixels.u8", "pictures.bin", "writing", "spec.json",
+    "spec.new", "lock",
 )  # fmt: skip
 
 
@@ -30,7 +30,8 @@ class CacheFolder:
     """One data set's prepared images for one preprocessing.
 
     ``name``: "DATA-xxxxxxxxxxxx/yyyyyyyyyyyy", below the cache folder. ``root``: where the data set lay, ``spec``: its
-    preprocessing; "" and {} where the folder does not say. ``images``: that are ready. ``bytes``: taken on the disk.
+    preprocessing; "" and {} where the folder does not say. ``format``: "raw", "compact", or "" where nothing was
+    prepared yet. ``images``: that are ready. ``bytes``: taken on the disk.
     ``last_used``: local time when it was last filled or read by a command.
     """
 
@@ -38,6 +39,7 @@ class CacheFolder:
     folder: Path
     root: str
     spec: dict[str, Any]
+    format: str
     images: int
     bytes: int
     last_used: datetime
@@ -49,6 +51,7 @@ class CacheFolder:
             "folder": str(self.folder),
             "root": self.root,
             "spec": self.spec,
+            "format": self.format,
             "images": self.images,
             "bytes": self.bytes,
             "last_used": self.last_used.isoformat(timespec="seconds"),
@@ -161,7 +164,8 @@ def _describe(folder: Path) -> CacheFolder | None:
         folder=folder,
         root=root,
         spec=spec,
-        images=_count_ready(folder / "index.bin"),
+        format=find_format(folder) or "",
+        images=count_ready(folder),
         # Slots that are not filled yet are holes: what counts is what the disk gave, in blocks of 512 bytes.
         bytes=sum(getattr(entry, "st_blocks", -(-entry.st_size // 512)) * 512 for entry in entries),
         last_used=datetime.fromtimestamp(max([changed, *(entry.st_mtime for entry in entries)])),
@@ -174,14 +178,3 @@ def _read_spec(folder: Path) -> tuple[str, dict[str, Any]]:
         return str(described["root"]), dict(described["spec"])
     except (OSError, ValueError, KeyError, TypeError):
         return "", {}  # killed before it was written, or damaged: still ours by its name and files
-
-
-def _count_ready(index: Path) -> int:
-    try:
-        count = index.stat().st_size // RECORD.itemsize
-        if not count:
-            return 0
-        status = np.memmap(index, dtype=RECORD, mode="r", shape=(count,))["status"]
-    except FileNotFoundError:
-        return 0
-    return int(np.count_nonzero(status == READY))

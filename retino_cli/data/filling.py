@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,18 +21,18 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from retino_cli.data.pictures import split_source
-from retino_cli.data.slots import READY, SlotFiles, SlotWriter
+from retino_cli.data.pixels import count_cores
+from retino_cli.data.slot_writer import SlotWriter
+from retino_cli.data.slots import READY, SlotFiles
+from retino_cli.data.space import explain_format, reserve_space
 from retino_cli.errors import DataError
 from retino_cli.preprocess import PreprocessSpec, prepare_picture
 
 logger = logging.getLogger("retino")
 
-ELSEWHERE: Final = "set RETINO_CACHE to a folder that can be written to and has enough space"
-
 _SAY_WAITING_AFTER: Final = 3.0  # seconds
 _REPORT_EVERY: Final = 0.1  # seconds
 _SYNC_EVERY: Final = 1.0  # seconds
-_SPARE_BYTES: Final = 64 << 20  # left free on the disk, for whatever else runs there
 
 
 @dataclass(frozen=True, slots=True)  # there may be millions
@@ -48,11 +47,12 @@ class _Job:
 @dataclass(frozen=True)
 class Filled:
     """``slots``: the slot of every source in the cache. ``failures``: why some of the wanted sources have no picture,
-    by source. ``decoded``: how many pictures were decoded just now."""
+    by source. ``decoded``: how many pictures were decoded just now. ``why``: the format, and why it is that one."""
 
     slots: dict[str, int]
     failures: dict[str, str]
     decoded: int
+    why: str
 
 
 def fill_slots(
@@ -62,6 +62,8 @@ def fill_slots(
     *,
     root: Path,
     workers: int | None,
+    expected: int,
+    compact: bool,
     on_progress: Callable[[int, int], None] | None,
 ) -> Filled:
     """Decode every wanted source (distinct) that is not ready or has changed. See ``prepared.prepare`` for the rest.
@@ -71,21 +73,22 @@ def fill_slots(
     found, failures = _stat_sources(wanted)
     slots, jobs = _find_jobs(files, found)
     if not jobs and not files.crashed:  # without the lock, so that a cache that can only be read will do
-        return Filled(slots, failures, 0)
+        return Filled(slots, failures, 0, explain_format(files, compact=compact))
     files.folder.mkdir(parents=True, exist_ok=True)
     with _locked(files.folder):
         # Somebody else may have done it, or a part of it, in the meantime.
         if files.crashed:
             files.drop_damaged(len(files.read_sources()))
         slots, jobs = _find_jobs(files, found)
-        _check_space(files, jobs)
+        fresh = sum(job.takes_space for job in jobs)
+        why = reserve_space(files, jobs=len(jobs), fresh=fresh, expected=expected, compact=compact)
         sources = list(slots) + [job.source for job in jobs if job.slot >= len(slots)]
         files.write_sources(sources, known=len(slots))
         files.describe(spec, root)
         with SlotWriter(files) as writer:
             damaged = _decode(jobs, writer, spec, workers or count_cores(), on_progress) if jobs else {}
     slots = {source: slot for slot, source in enumerate(sources)}
-    return Filled(slots, failures | damaged, len(jobs) - len(damaged))
+    return Filled(slots, failures | damaged, len(jobs) - len(damaged), why)
 
 
 def _stat_sources(wanted: Iterable[str]) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
@@ -126,18 +129,6 @@ def _find_jobs(files: SlotFiles, found: dict[str, tuple[int, int]]) -> tuple[dic
     return slots, sorted(jobs, key=lambda job: job.slot)
 
 
-def _check_space(files: SlotFiles, jobs: list[_Job]) -> None:
-    fresh = sum(job.takes_space for job in jobs)
-    needed = fresh * files.slot_bytes + _SPARE_BYTES
-    free = shutil.disk_usage(files.folder).free
-    if fresh and needed > free:
-        raise DataError(
-            f"{fresh} pictures of {files.image_size} px need {needed / 1e9:.2f} GB in {files.folder}, "
-            f"where {free / 1e9:.2f} GB are free",
-            f"free some space, or {ELSEWHERE}",
-        )
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / "lock")
@@ -150,11 +141,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _decode(

@@ -51,7 +51,7 @@ class LabelledImages:
 
         A batch is then a gather in the device's own memory, and nothing travels during the training.
         """
-        shape = self.images.pixels.shape[1:]
+        shape = self.images.shape
         if len(self) == 0 or len(self) * int(np.prod(shape)) > most_bytes:
             return self
         resident = torch.empty((len(self), *shape), dtype=torch.uint8, device=device)

@@ -4,11 +4,17 @@
 
     <root>/<data set>-<hash of its folder>/<geometry hash of the spec>/
         sources.json   the source of each slot; only ever appended to, replaced as a whole
-        pixels.u8      slot after slot, S x S x 3 uint8
-        index.bin      record after record, see RECORD
-        spec.json      for people: the data set's folder and the spec; its time is that of the last use
+        pixels.u8      raw format: slot after slot, S x S x 3 uint8
+        index.bin      raw format: record after record, see RECORD
+        pictures.bin   compact format: encoded picture after encoded picture, in the order in which they were made
+        compact.bin    compact format: record after record, see COMPACT_RECORD
+        spec.json      for people: the data set's folder, the spec, the format; its time is that of the last use
         writing        while a process writes
         lock           held by whoever writes
+
+Which of the two indexes is there says which format the folder has (``pixels``), from its first picture on until it is
+deleted. In the compact format nothing is ever written over: a picture whose source has changed is appended again, and
+the space of the old one comes back only when the folder is deleted.
 
 A slot is valid where its record's ``status`` is READY. That byte is cleared before anything else of the slot changes,
 and set after everything else is written, so a process that is killed at any moment leaves whole slots and empty ones. A
@@ -25,28 +31,45 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from retino_cli.preprocess import PreparedPicture, PreprocessSpec, digest_picture
+from retino_cli.data.pixels import CompactPixels, PixelFormat, PixelStore, RawPixels, count_cores
+from retino_cli.errors import DataError
+from retino_cli.preprocess import PreprocessSpec, digest_picture
 
 READY: Final = 1
 
-RECORD: Final = np.dtype(
+_FIELDS: Final[list[tuple[Any, ...]]] = [
+    ("status", "u1"),  # READY, or 0: nothing there yet
+    ("fallback", "u1"),  # 1: no field was found, the whole frame was kept
+    ("box", "<i4", (4,)),  # left, top, right, bottom of what was kept, in pixels of the upright original
+    ("width", "<i4"),  # of the upright original, in pixels
+    ("height", "<i4"),
+    ("size", "<i8"),  # of the source file, in bytes
+    ("mtime_ns", "<i8"),  # when the source file was last changed
+    ("sha256", "u1", (32,)),  # PreparedPicture.sha256
+]
+RECORD: Final = np.dtype(_FIELDS)
+
+COMPACT_RECORD: Final = np.dtype(
     [
-        ("status", "u1"),  # READY, or 0: nothing there yet
-        ("fallback", "u1"),  # 1: no field was found, the whole frame was kept
-        ("box", "<i4", (4,)),  # left, top, right, bottom of what was kept, in pixels of the upright original
-        ("width", "<i4"),  # of the upright original, in pixels
-        ("height", "<i4"),
-        ("size", "<i8"),  # of the source file, in bytes
-        ("mtime_ns", "<i8"),  # when the source file was last changed
-        ("sha256", "u1", (32,)),  # PreparedPicture.sha256
+        *_FIELDS,
+        ("offset", "<i8"),  # of the encoded picture in pictures.bin, in bytes
+        ("length", "<i4"),  # in bytes; 0: never written
     ]
 )
+"""Another layout of records is another name of the index: a file that is found is never read as what it is not."""
+
+INDEX_FILES: Final[dict[PixelFormat, tuple[str, np.dtype]]] = {
+    "raw": ("index.bin", RECORD),
+    "compact": ("compact.bin", COMPACT_RECORD),
+}
+PIXEL_FILES: Final[dict[PixelFormat, str]] = {"raw": "pixels.u8", "compact": "pictures.bin"}
 
 
 @dataclass(frozen=True)
@@ -68,30 +91,64 @@ class SlotFiles:
             return []
         return sources
 
+    @property
+    def name(self) -> str:
+        """As ``retino data cache`` names the folder."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def format(self) -> PixelFormat:
+        """Of a folder that is there; "raw" of one that has none yet."""
+        return find_format(self.folder) or "raw"
+
+    @property
+    def started(self) -> bool:
+        """Whether the folder has a format."""
+        return find_format(self.folder) is not None
+
+    def start(self, chosen: PixelFormat) -> None:
+        """Give a new folder its format; does nothing to one that has it."""
+        (self.folder / INDEX_FILES[chosen][0]).touch()
+
     def read_records(self, count: int) -> np.ndarray:
-        """(count,) RECORD. Slots that the files do not reach, as after an interrupted copy, are not READY."""
-        records = np.zeros(count, dtype=RECORD)
-        if not count:
-            return records
+        """(count,) RECORD, or COMPACT_RECORD, which has the same fields and two more.
+
+        Slots that the files do not reach, as after an interrupted copy, are not READY.
+        """
+        records = self._read_index(count)
         try:
-            stored = np.fromfile(self.folder / "index.bin", dtype=RECORD, count=count)
-            whole = (self.folder / "pixels.u8").stat().st_size // self.slot_bytes
+            size = (self.folder / PIXEL_FILES[self.format]).stat().st_size
         except FileNotFoundError:
-            return records
-        records[: len(stored)] = stored
-        records["status"][whole:] = 0
+            size = 0
+        if self.format == "raw":
+            records["status"][size // self.slot_bytes :] = 0
+        else:
+            start, length = records["offset"], records["length"].astype(np.int64)
+            records["status"][(length <= 0) | (start < 0) | (start > size - length)] = 0
         return records
 
-    def map_pixels(self, count: int) -> np.ndarray:
-        """(count, S, S, 3) uint8, read-only."""
-        shape = (count, self.image_size, self.image_size, 3)
+    def _read_index(self, count: int) -> np.ndarray:
+        name, dtype = INDEX_FILES[self.format]
+        records = np.zeros(count, dtype=dtype)
+        with contextlib.suppress(FileNotFoundError):
+            stored = np.fromfile(self.folder / name, dtype=dtype, count=count)
+            records[: len(stored)] = stored
+        return records
+
+    def open_pixels(self, records: np.ndarray) -> PixelStore:
+        """The pixels of the slots (N,) that ``records`` describe, read-only. At least one of them must be READY."""
+        path = self.folder / PIXEL_FILES[self.format]
+        if self.format == "compact":
+            offset, length = records["offset"].copy(), records["length"].copy()
+            return CompactPixels(path, offset=offset, length=length, image_size=self.image_size)
+        shape = (len(records), self.image_size, self.image_size, 3)
         # A plain array over the map: np.memmap would wrap every slice of it anew.
-        return np.asarray(np.memmap(self.folder / "pixels.u8", dtype=np.uint8, mode="r", shape=shape))
+        return RawPixels(np.asarray(np.memmap(path, dtype=np.uint8, mode="r", shape=shape)))
 
     def describe(self, spec: PreprocessSpec, root: Path) -> None:
         """Write down whose pictures these are, and how they were made."""
         geometry = {name: value for name, value in spec.to_dict().items() if name not in ("mean", "std")}
-        _replace(self.folder / "spec.json", {"root": str(root), "spec": geometry})
+        _replace(self.folder / "spec.json", {"root": str(root), "format": self.format, "spec": geometry})
 
     def mark_used(self) -> None:
         """Let the folder's age be counted from now on, where it can be written to."""
@@ -100,18 +157,37 @@ class SlotFiles:
 
     def write_sources(self, sources: list[str], *, known: int) -> None:
         """Give each source a slot; the first ``known`` have theirs. New ones are holes in the files: no space taken."""
-        for name, size in (("pixels.u8", self.slot_bytes), ("index.bin", RECORD.itemsize)):
-            with (self.folder / name).open("ab") as file:
-                # Whatever lies behind the known slots belongs to nobody: back to a hole.
-                file.truncate(known * size)
-                file.truncate(len(sources) * size)
+        (index, dtype), pixels = INDEX_FILES[self.format], self.folder / PIXEL_FILES[self.format]
+        stored, records = self._read_index(known), self.read_records(known)
+        # What the files do not reach would be called valid as soon as they have grown again.
+        self._clear(np.flatnonzero(stored["status"] != records["status"]).tolist())
+        with (self.folder / index).open("ab") as file:
+            # Whatever lies behind the known slots belongs to nobody: back to a hole.
+            file.truncate(known * dtype.itemsize)
+            file.truncate(len(sources) * dtype.itemsize)
+        with pixels.open("ab") as file:
+            if self.format == "raw":
+                file.truncate(known * self.slot_bytes)
+                file.truncate(len(sources) * self.slot_bytes)
+            elif known:
+                # What a killed process or a full disk left without a record. Never less than what any reader knows: a
+                # slot's newer bytes lie behind its older ones.
+                end = int((stored["offset"] + stored["length"]).max())
+                file.truncate(min(end, pixels.stat().st_size))
         _replace(self.folder / "sources.json", sources)
+
+    def _clear(self, slots: list[int]) -> None:
+        name, dtype = INDEX_FILES[self.format]
+        if slots:
+            with (self.folder / name).open("r+b") as file:
+                for slot in slots:
+                    write_at(file.fileno(), b"\0", slot * dtype.itemsize)
 
     @property
     def crashed(self) -> bool:
         """Whether the machine went down before everything that was written had reached the disk."""
         try:
-            return (self.folder / "writing").read_text(encoding="utf-8") != _boot()
+            return (self.folder / "writing").read_text(encoding="utf-8") != boot_id()
         except FileNotFoundError:
             return False
 
@@ -121,61 +197,45 @@ class SlotFiles:
         ready = np.flatnonzero(records["status"] == READY)
         if not len(ready):
             return
-        pixels = self.map_pixels(int(ready[-1]) + 1)
-        with (self.folder / "index.bin").open("r+b") as file:
-            for slot in ready.tolist():
-                record = records[slot]
-                found = digest_picture(pixels[slot], int(record["width"]), int(record["height"]))
-                if found != record["sha256"].tobytes().hex():
-                    _write_at(file.fileno(), b"\0", slot * RECORD.itemsize)
+        pixels = self.open_pixels(records[: ready[-1] + 1])
+
+        def is_damaged(slot: np.intp) -> bool:
+            record = records[slot]
+            try:
+                picture = pixels.gather(np.array([slot]))[0]
+            except DataError:
+                return True
+            found = digest_picture(picture, int(record["width"]), int(record["height"]))
+            return found != bytes(record["sha256"]).hex()
+
+        with ThreadPoolExecutor(count_cores()) as pool:
+            damaged = list(pool.map(is_damaged, ready))
+        self._clear(ready[damaged].tolist())
 
 
-class SlotWriter:
-    """Writes slots; safe to share between threads. A context manager: it holds two open files."""
-
-    def __init__(self, files: SlotFiles) -> None:
-        self._slot_bytes = files.slot_bytes
-        self._marker = files.folder / "writing"
-        self._marker.write_text(_boot(), encoding="utf-8")
-        self._pixels = os.open(files.folder / "pixels.u8", os.O_WRONLY)
-        try:
-            self._index = os.open(files.folder / "index.bin", os.O_WRONLY)
-        except OSError:
-            os.close(self._pixels)
-            raise
-
-    def __enter__(self) -> SlotWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self.sync()
-            self._marker.unlink()
-        finally:
-            os.close(self._pixels)
-            os.close(self._index)
-
-    def sync(self) -> None:
-        """Wait until everything written so far has reached the disk."""
-        os.fsync(self._pixels)
-        os.fsync(self._index)
-
-    def write(self, slot: int, picture: PreparedPicture, *, size: int, mtime_ns: int) -> None:
-        """Fill a slot; ``size`` and ``mtime_ns`` are the source file's, from before it was read."""
-        record = np.zeros((), dtype=RECORD)
-        record["fallback"] = picture.fallback
-        record["box"] = picture.box
-        record["width"], record["height"] = picture.width, picture.height
-        record["size"], record["mtime_ns"] = size, mtime_ns
-        record["sha256"] = np.frombuffer(bytes.fromhex(picture.sha256), dtype=np.uint8)
-        at = slot * RECORD.itemsize
-        _write_at(self._index, b"\0", at)
-        _write_at(self._pixels, picture.pixels.data.cast("B"), slot * self._slot_bytes)
-        _write_at(self._index, record.tobytes(), at)
-        _write_at(self._index, bytes([READY]), at)
+def find_format(folder: Path) -> PixelFormat | None:
+    """The format of a cache folder; None where nothing was prepared in it yet."""
+    # The compact one first: an older retino, which does not know it, may have put raw pictures beside it.
+    if (folder / INDEX_FILES["compact"][0]).exists():
+        return "compact"
+    return "raw" if (folder / INDEX_FILES["raw"][0]).exists() else None
 
 
-def _write_at(file: int, data: bytes | memoryview, offset: int) -> None:
+def count_ready(folder: Path) -> int:
+    """How many pictures of a cache folder are ready."""
+    name, dtype = INDEX_FILES[find_format(folder) or "raw"]
+    try:
+        count = (folder / name).stat().st_size // dtype.itemsize
+        if not count:
+            return 0
+        status = np.memmap(folder / name, dtype=dtype, mode="r", shape=(count,))["status"]
+    except FileNotFoundError:
+        return 0
+    return int(np.count_nonzero(status == READY))
+
+
+def write_at(file: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset`` of an open file."""
     # A disk that fills up takes a part of the bytes first, and refuses only the rest.
     view = memoryview(data)
     while view:
@@ -183,7 +243,7 @@ def _write_at(file: int, data: bytes | memoryview, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _boot() -> str:
+def boot_id() -> str:
     """Names the running system from its start to its end."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -9,6 +9,7 @@ from typing import Any
 
 from retino_cli.config import TrainConfig, resolve_config
 from retino_cli.data.configured import read_manifest
+from retino_cli.data.pixels import PixelFormat
 from retino_cli.data.prepared import prepare
 from retino_cli.preprocess import PreprocessSpec
 from retino_cli.training.events import Listener, Preparing, ignore
@@ -20,7 +21,8 @@ class Preparation:
     """What was done.
 
     ``images``: that can be used, ``decoded`` of them just now; ``fallbacks`` show the whole frame, because no retina
-    was found. ``unreadable``: ids of those left out. ``bytes``: of the prepared images, which lie in ``folder``.
+    was found. ``unreadable``: ids of those left out. ``bytes``: of the prepared images, which lie in ``folder``, in the
+    ``format`` "raw" or "compact"; ``why``: that format, and why it is that one, for people.
     """
 
     data: str
@@ -30,6 +32,8 @@ class Preparation:
     fallbacks: int
     unreadable: tuple[str, ...]
     bytes: int
+    format: PixelFormat
+    why: str
     folder: Path
     seconds: float
 
@@ -43,11 +47,12 @@ class Preparation:
         }
 
 
-def prepare_data(config: TrainConfig, *, listen: Listener = ignore) -> Preparation:
+def prepare_data(config: TrainConfig, *, compact: bool = False, listen: Listener = ignore) -> Preparation:
     """Decode every image of the data set that ``config`` names, in all splits, to the size that it would be trained at.
 
     Image size and crop, where they are open, come from the recipe and the data, as in ``train``. May be killed at any
-    moment and goes on where it was.
+    moment and goes on where it was. ``compact``: in the smaller format, also where the raw one would fit; a training
+    uses whichever is there.
 
     Raises :class:`~retino_cli.errors.DataError` for data that cannot be read, for images that are missing or unreadable
     (unless ``config.skip_unreadable``; the others are prepared all the same), and where there is no space.
@@ -61,6 +66,7 @@ def prepare_data(config: TrainConfig, *, listen: Listener = ignore) -> Preparati
         spec,
         workers=config.workers,
         skip_unreadable=config.skip_unreadable,
+        compact=compact,
         on_progress=lambda done, total: listen(Preparing(done, total)),
     )
     images = int(prepared.readable.sum())
@@ -71,7 +77,9 @@ def prepare_data(config: TrainConfig, *, listen: Listener = ignore) -> Preparati
         decoded=prepared.decoded,
         fallbacks=prepared.fallbacks,
         unreadable=prepared.unreadable,
-        bytes=images * prepared.pixels[0].nbytes,
+        bytes=prepared.stored_bytes,
+        format=prepared.format,
+        why=prepared.why,
         folder=prepared.folder,
         seconds=time.perf_counter() - began,
     )

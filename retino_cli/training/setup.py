@@ -97,6 +97,7 @@ def prepare_split(
         spec,
         workers=workers,
         skip_unreadable=skip_unreadable,
+        expected=len(manifest.table),
         on_progress=lambda done, total: listen(Preparing(done, total)),
     )
     if images.unreadable:
