@@ -61,8 +61,8 @@ class TrainConfig:
 
     ``split`` is ``official``, or ``patient`` to cut a data set anew so that no patient is in two splits. Sizes are in
     pixels, ``val_fraction`` is the share of the training images that become validation where the data set
-    has none, ``patience`` is a number of epochs without a better validation value (0: never stop early). ``None``
-    leaves a field to the recipe or to the data.
+    has none, ``split_seed`` the seed of such cuts alone (``None``: ``seed``), ``patience`` is a number of epochs without
+    a better validation value (0: never stop early). ``None`` leaves a field to the recipe or to the data.
 
     Raises :class:`~retino_cli.errors.UsageError`, naming the flag, for a value that cannot be right.
     """
@@ -107,6 +107,7 @@ class TrainConfig:
     patience: int = 0
 
     seed: int = 0
+    split_seed: int | None = None
     device: str = "auto"
     precision: str = "auto"
     deterministic: bool = False
@@ -146,6 +147,7 @@ class TrainConfig:
         _between("--patience", self.patience, 0, 100_000)
         _between("--workers", self.workers, 1, 1024)
         _between("--seed", self.seed, 0, 2**63 - 1)
+        _between("--split-seed", self.split_seed, 0, 2**63 - 1)
         starts = [("--pretrained", self.pretrained), ("--weights", self.weights), ("--init", self.init)]
         given = [flag for flag, value in starts if value]
         if len(given) > 1:

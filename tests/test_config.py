@@ -90,7 +90,7 @@ def test_small_images_get_the_3x3_stem_unless_told_otherwise() -> None:
 def test_a_recipe_fills_every_open_field_and_overrides_nothing(recipe: str) -> None:
     resolved = resolve_config(TrainConfig(recipe=recipe), n_train=1000, native_size=2000)
     may_stay_open = {"layout", "image_column", "label_column", "split_column", "patient_column", "weights", "init"}
-    may_stay_open |= {"workers", "run_name", "tracking_uri"}
+    may_stay_open |= {"workers", "run_name", "tracking_uri", "split_seed"}
     assert {field.name for field in fields(resolved) if getattr(resolved, field.name) is None} == may_stay_open
     chosen = {
         "head": "lab" if recipe == "strong" else "linear",

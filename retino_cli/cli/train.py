@@ -116,6 +116,16 @@ def train(
     device: o.Device = D.device,
     precision: o.Precision = D.precision,
     deterministic: Annotated[
+    split_seed: Annotated[
+        int | None,
+        typer.Option(
+            "--split-seed",
+            envvar="RETINO_SPLIT_SEED",
+            help="Seed of the cuts (validation, --split patient) alone.",
+            show_default="--seed",
+            rich_help_panel=o.RUN_PANEL,
+        ),
+    ] = D.split_seed,
         bool,
         typer.Option(
             "--deterministic",

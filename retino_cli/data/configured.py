@@ -24,6 +24,7 @@ def read_manifest(config: TrainConfig) -> Manifest:
         raise UsageError(
             "--split-column and --patient-column need --image-column and --label-column.", "Give those two as well."
         )
+    seed = config.seed if config.split_seed is None else config.split_seed
     manifest = load_manifest(
         config.data, layout=config.layout, columns=columns, val_fraction=config.val_fraction, seed=config.seed
     )

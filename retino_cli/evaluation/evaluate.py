@@ -67,6 +67,7 @@ def evaluate(
             layout=layout,
             val_fraction=trained.val_fraction,
             seed=trained.seed,
+            split_seed=trained.split_seed,
         )
     try:
         manifest = _read_as_trained(config, trained) or read_manifest(config)
