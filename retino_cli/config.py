@@ -61,7 +61,7 @@ class TrainConfig:
 
     ``split`` is ``official``, or ``patient`` to cut a data set anew so that no patient is in two splits. Sizes are in
     pixels, ``val_fraction`` is the share of the training images that become validation where the data set
-    has none, ``split_seed`` the seed of such cuts alone (``None``: ``seed``), ``patience`` is a number of epochs without
+    has none, ``split_seed`` the seed of such cuts alone (``None``: ``seed``), ``patience`` a number of epochs without
     a better validation value (0: never stop early). ``None`` leaves a field to the recipe or to the data.
 
     Raises :class:`~retino_cli.errors.UsageError`, naming the flag, for a value that cannot be right.

@@ -26,8 +26,8 @@ def read_manifest(config: TrainConfig) -> Manifest:
         )
     seed = config.seed if config.split_seed is None else config.split_seed
     manifest = load_manifest(
-        config.data, layout=config.layout, columns=columns, val_fraction=config.val_fraction, seed=config.seed
+        config.data, layout=config.layout, columns=columns, val_fraction=config.val_fraction, seed=seed
     )
     if config.split == "patient":
-        return split_by_patient(manifest, val_fraction=config.val_fraction, seed=config.seed)
+        return split_by_patient(manifest, val_fraction=config.val_fraction, seed=seed)
     return manifest
