@@ -113,9 +113,6 @@ def train(
         int, _training("--patience", help="Stop after this many epochs without a better one; 0: never.", default=True)
     ] = D.patience,
     seed: o.Seed = D.seed,
-    device: o.Device = D.device,
-    precision: o.Precision = D.precision,
-    deterministic: Annotated[
     split_seed: Annotated[
         int | None,
         typer.Option(
@@ -126,6 +123,9 @@ def train(
             rich_help_panel=o.RUN_PANEL,
         ),
     ] = D.split_seed,
+    device: o.Device = D.device,
+    precision: o.Precision = D.precision,
+    deterministic: Annotated[
         bool,
         typer.Option(
             "--deterministic",
