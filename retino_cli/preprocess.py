@@ -9,30 +9,33 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
-from PIL import Image
 
-from retino_cli.data.pictures import Decoded, decode
+from retino_cli.data.pictures import decode
 from retino_cli.data.retina import find_field
+from retino_cli.data.square import FILTERS, Interpolation, cut_square
 from retino_cli.errors import DataError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     import torch
 
 Crop = Literal["retina", "none"]
-Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 
 # The statistics that ImageNet weights expect, RGB in [0, 1]. Source: torchvision's ResNet weights, `transforms()`.
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
-SPEC_VERSION: Final = 1
-"""Raised whenever the same spec would give other pixels than before."""
+SPEC_VERSION: Final = 2
+"""Raised whenever the same spec would give other pixels than before; older versions are applied as they were.
+
+1: Pillow resizes. 2: torch's kernel does, with crop "retina" and most boxes (``data.square``): in some pixels of a
+thousand 1 level of 255 more or less.
+"""
+_TORCH_KERNEL_SINCE: Final = 2
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,10 @@ class PreprocessSpec:
             raise WeightsError(
                 f"preprocessing spec has fields that do not fit this retino: {'; '.join(wrong)}", _UPGRADE
             )
-        if fields["version"] != SPEC_VERSION:
+        version = fields["version"]
+        if type(version) is not int or not 1 <= version <= SPEC_VERSION:
             raise WeightsError(
-                f"preprocessing spec has version {fields['version']!r}; this retino applies version {SPEC_VERSION}",
+                f"preprocessing spec has version {version!r}; this retino applies versions 1 to {SPEC_VERSION}",
                 _UPGRADE,
             )
         try:
@@ -145,12 +149,6 @@ class PreparedPicture:
     sha256: str
 
 
-_FILTERS: Final = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-
 # A JPEG is decoded at the coarsest scale that leaves the crop's longer side at least this many times S. Mean absolute
 # difference from decoding in full, in 1/255, over seven IDRiD photographs (mean, and the worst one in brackets), by
 # what is left of the crop's longer side, as a multiple of S:
@@ -178,17 +176,20 @@ def prepare_picture(source: str, spec: PreprocessSpec) -> PreparedPicture:
         raise DataError(f"{source}: has only {decoded.width}x{decoded.height} pixels, too few for a photograph")
     if spec.crop == "none":
         box, fallback = (0, 0, decoded.width, decoded.height), False
+        # By Pillow alone, as in the lab: the same pixels, bit for bit, where nothing was decoded at a smaller scale.
         image = decoded.image.resize(
-            (spec.image_size, spec.image_size), _FILTERS[spec.interpolation], box=_scaled(box, decoded.scale)
+            (spec.image_size, spec.image_size), FILTERS[spec.interpolation], box=_scaled(box, decoded.scale)
         )
+        pixels = np.asarray(image)
     else:
         box, fallback = find_field(decoded)
         # A field that is small in its frame: once more, finer.
         finer = _coarsest_scale(max(box[2] - box[0], box[3] - box[1]), spec.image_size)
         if finer < decoded.scale:
             decoded = decode(source, lambda width, height: finer)
-        image = _square(decoded, box, spec)
-    pixels = np.asarray(image)
+        pixels = cut_square(
+            decoded, box, spec.image_size, spec.interpolation, torch_kernel=spec.version >= _TORCH_KERNEL_SINCE
+        )
     digest = digest_picture(pixels, decoded.width, decoded.height)
     return PreparedPicture(pixels, box, fallback, decoded.width, decoded.height, digest)
 
@@ -207,34 +208,6 @@ def _coarsest_scale(side: int, image_size: int) -> int:
 def _scaled(box: tuple[int, int, int, int], scale: int) -> tuple[float, float, float, float]:
     left, top, right, bottom = box
     return left / scale, top / scale, right / scale, bottom / scale
-
-
-def _square(decoded: Decoded, box: tuple[int, int, int, int], spec: PreprocessSpec) -> Image.Image:
-    """Cut ``box`` (original pixels) out, centre it on a black square of its longer side, resize to (S, S).
-
-    The longer side is resized before the padding, the other one after it: the same picture as padding first, and a
-    third of the work less.
-    """
-    size, resample = spec.image_size, _FILTERS[spec.interpolation]
-    left, top, right, bottom = _scaled(box, decoded.scale)
-    inner = (int(left), int(top), math.ceil(right), math.ceil(bottom))
-    crop = decoded.image.crop(inner)
-    # The margin is whole in original pixels, but seldom in the scaled picture's: paste on a whole pixel, and let the
-    # resize, which takes fractions, cut the exact square out.
-    margin = abs((box[2] - box[0]) - (box[3] - box[1])) // 2 / decoded.scale
-    if right - left >= bottom - top:
-        side = right - left
-        strip = crop.resize((size, crop.height), resample, box=(left - inner[0], 0, right - inner[0], crop.height))
-        start = top - margin
-        canvas = Image.new("RGB", (size, math.ceil(start % 1 + side)))
-        canvas.paste(strip, (0, inner[1] - math.floor(start)))
-        return canvas.resize((size, size), resample, box=(0, start % 1, size, start % 1 + side))
-    side = bottom - top
-    strip = crop.resize((crop.width, size), resample, box=(0, top - inner[1], crop.width, bottom - inner[1]))
-    start = left - margin
-    canvas = Image.new("RGB", (math.ceil(start % 1 + side), size))
-    canvas.paste(strip, (inner[0] - math.floor(start), 0))
-    return canvas.resize((size, size), resample, box=(start % 1, 0, start % 1 + side, size))
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:

@@ -53,6 +53,20 @@ class Decoded:
     height: int
 
 
+def view_pixels(image: Image.Image) -> np.ndarray:
+    """(H, W, 4) uint8, read-only: the RGB picture's own memory (red, green, blue, anything), where Pillow can show it;
+    else a copy (H, W, 3)."""
+    import pyarrow
+
+    try:
+        array = pyarrow.array(image)
+    except (TypeError, ValueError):
+        # Pillow before 11.3, or a picture of more than 16 MB, which Pillow keeps in several pieces.
+        return np.asarray(image)
+    pixels: np.ndarray = array.values.to_numpy(zero_copy_only=True)
+    return pixels.reshape(image.height, image.width, 4)
+
+
 def split_source(source: str) -> tuple[str, str, int]:
     """ "FILE.npz#train/12" -> ("FILE.npz", "train", 12); any other source -> (source, "", 0)."""
     match = _NPZ_MEMBER.match(source)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from PIL import Image, ImageChops
+from PIL import Image
 
-from retino_cli.data.pictures import Decoded
+from retino_cli.data.pictures import Decoded, view_pixels
 
 # The search works on a picture of at most this many pixels along its longer side: quick, deaf to fine noise, and the
 # same whatever scale was decoded. Its grid (8 pixels of a 4288x2848 photograph) is the precision of the box.
@@ -33,6 +33,9 @@ _BRIGHTEST_SURROUND: Final = 0.35
 # costs 0.04 % of the diameter, and it keeps out text and markers that are lower than this.
 _LEAST_CHORD: Final = 0.04
 
+# Rows of the search's picture that are computed at a time: they stay in the processor's cache.
+_BLOCK: Final = 90
+
 
 def find_field(decoded: Decoded) -> tuple[tuple[int, int, int, int], bool]:
     """Return (box, fallback): left, top, right, bottom of the field in original pixels, right and bottom exclusive.
@@ -52,7 +55,7 @@ def find_field(decoded: Decoded) -> tuple[tuple[int, int, int, int], bool]:
     while max(width, height) > _SEARCH_SIZE * grid:
         grid *= 2
     light = _brightest_channel(decoded.image, grid // decoded.scale)
-    histogram = np.cumsum(light.histogram()) / (light.width * light.height)
+    histogram = np.cumsum(Image.fromarray(light).histogram()) / light.size
     surround = int(np.searchsorted(histogram, _SURROUND_PERCENTILE))
     field = int(np.searchsorted(histogram, _FIELD_PERCENTILE))
     if field - surround < _LEAST_CONTRAST:
@@ -60,21 +63,36 @@ def find_field(decoded: Decoded) -> tuple[tuple[int, int, int, int], bool]:
     if surround > _BRIGHTEST_SURROUND * field:
         return whole, False
     threshold = surround + max(3, int(_EDGE * (field - surround)))
-    bright = (np.asarray(light) > threshold).view(np.uint8)
+    bright = (light > threshold).view(np.uint8)
     left, right = _fullest_run(bright.sum(axis=0, dtype=np.int32))
     top, bottom = _fullest_run(bright[:, left:right].sum(axis=1, dtype=np.int32))
     # Text above or below the field has widened the run of columns only where it was in the field's rows, too.
     left, right = _fullest_run(bright[top:bottom].sum(axis=0, dtype=np.int32))
     shorter, longer = sorted((right - left, bottom - top))
-    if longer > 3 * shorter or 4 * longer < min(light.size):
+    if longer > 3 * shorter or 4 * longer < min(light.shape):
         return whole, True
     return (left * grid, top * grid, min(width, right * grid), min(height, bottom * grid)), False
 
 
-def _brightest_channel(image: Image.Image, factor: int) -> Image.Image:
-    """The largest of R, G, B, after averaging blocks of factor x factor: the field is dark in blue, often in green."""
-    red, green, blue = (image.reduce(factor) if factor > 1 else image).split()
-    return ImageChops.lighter(red, ImageChops.lighter(green, blue))
+def _brightest_channel(image: Image.Image, factor: int) -> np.ndarray:
+    """(h, w) uint8, the largest of R, G, B, after averaging blocks of factor x factor: the field is dark in blue, often
+    in green."""
+    pixels = view_pixels(image) if factor <= 2 else np.empty(0)
+    if factor == 2 and pixels.shape[2] == 4 and image.width % 2 == image.height % 2 == 0:
+        # What Image.reduce does, in less time: four sums of 16 bits are added as one number of 64 bits.
+        light = np.empty((image.height // 2, image.width // 2), dtype=np.uint8)
+        for start in range(0, len(light), _BLOCK):
+            block = pixels[2 * start : 2 * (start + _BLOCK)]
+            rows = np.add(block[::2], block[1::2], dtype=np.uint16).view(np.uint64)[..., 0]
+            sums = (rows[:, ::2] + rows[:, 1::2]).view(np.uint16).reshape(len(rows), -1, 4)
+            np.right_shift(_largest(sums) + 2, 2, out=light[start : start + _BLOCK], casting="unsafe")
+        return light
+    return _largest(pixels if factor == 1 else np.asarray(image.reduce(factor)))
+
+
+def _largest(pixels: np.ndarray) -> np.ndarray:
+    largest: np.ndarray = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
+    return largest
 
 
 def _fullest_run(counts: np.ndarray) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from retino_cli.data.pictures import Decoded, decode
-from retino_cli.data.retina import find_field
+from retino_cli.data.retina import _brightest_channel, find_field
 
 Box = tuple[int, int, int, int]
 
@@ -133,3 +133,12 @@ def test_idrid(real_data: Path) -> None:
         left, top, right, bottom = boxes[0]
         assert (top, bottom) == (0, 2848)
         assert 3380 <= right - left <= 3500
+
+
+@pytest.mark.parametrize("size", [(300, 200), (301, 200), (300, 201), (2600, 1700)])
+def test_the_search_looks_at_block_averages(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    for factor in (1, 2, 4):
+        averages = np.asarray(image.reduce(factor) if factor > 1 else image)
+        assert np.array_equal(_brightest_channel(image, factor), averages.max(axis=2))
