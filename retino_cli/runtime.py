@@ -13,6 +13,16 @@ import torch
 from retino_cli.errors import TrainingError, UsageError
 
 _WORKSPACE: Final = "CUBLAS_WORKSPACE_CONFIG"
+_OUT_OF_MEMORY: Final = (
+    "out of memory",  # CUDA (torch.OutOfMemoryError), and Apple's MPS
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",  # on Windows
+    "could not create a memory object",  # oneDNN
+    "std::bad_alloc",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What the messages of RuntimeErrors hold that torch raises where memory does not suffice."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +109,24 @@ def choose_runtime(device: str = "auto", precision: str = "auto") -> Runtime:
     if precision == "auto":
         precision = "bfloat16" if _has_fast_bfloat16(chosen) else "float32"
     return Runtime(device=chosen, precision=precision)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that there is too little memory, on the device or on the computer."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).strip()
+    if text == "could not create a primitive":  # oneDNN without memory; more words follow where it lacks an algorithm
+        return isinstance(error, RuntimeError)
+    return isinstance(error, RuntimeError) and any(known in text for known in _OUT_OF_MEMORY)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what torch keeps of ``device``'s memory for later: blocks of the wrong size are then no obstacle."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def _has_fast_bfloat16(device: torch.device) -> bool:

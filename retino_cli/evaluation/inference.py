@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from retino_cli.data.labelled import LabelledImages
+from retino_cli.errors import RetinoError
 from retino_cli.evaluation.predictions import Predictions
 from retino_cli.grades import N_GRADES
 from retino_cli.preprocess import PreprocessSpec, normalise, to_float
-from retino_cli.runtime import Runtime
+from retino_cli.runtime import Runtime, free_memory, is_out_of_memory
 
+_logger = logging.getLogger("retino")
 BATCH_SIZE = 32
 N_SYMMETRIES: Final = 8
 
@@ -36,9 +40,43 @@ def _indices(n: int, batch_size: int) -> Iterator[np.ndarray]:
         yield np.arange(start, min(start + batch_size, n))
 
 
+_FITTING: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()
+"""How many images a model computes at once, where memory did not suffice for more."""
+
+
 @torch.inference_mode()
 def batch_logits(model: nn.Module, images: Tensor, spec: PreprocessSpec, runtime: Runtime) -> Tensor:
-    """uint8 (B, 3, S, S) -> logits (B, 5) float32 on the same device, of a model in evaluation mode."""
+    """uint8 (B, 3, S, S) -> logits (B, 5) float32 on the same device, of a model in evaluation mode.
+
+    Where memory does not suffice, the batch is halved until it does, the model keeps that size, and a warning says so.
+    In evaluation an image's logits do not depend on those beside it, but for rounding. Raises
+    :class:`~retino_cli.errors.RetinoError` where one image is too much.
+    """
+    size = asked = min(len(images), _FITTING.get(model, len(images)))
+    while True:
+        try:
+            logits = torch.cat([_logits(model, part, spec, runtime) for part in images.split(max(size, 1))])
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if size <= 1:
+                raise RetinoError(
+                    f"Out of memory with one image of {spec.image_size} px: {str(error).splitlines()[0]}",
+                    "Compute elsewhere (--device cpu), or end other programs that use the same memory.",
+                ) from error
+            size = -(-size // 2)
+        else:
+            if size < asked:
+                _FITTING[model] = size
+                _logger.warning(
+                    "Out of memory with %d images at once: %d at a time from here on; rounding apart, the numbers are "
+                    "the same.", asked, size,
+                )  # fmt: skip
+            return logits
+        free_memory(runtime.device)  # outside of the handler, where the exception holds on to what was computed
+
+
+def _logits(model: nn.Module, images: Tensor, spec: PreprocessSpec, runtime: Runtime) -> Tensor:
     images = normalise(to_float(images), spec)
     with runtime.autocast():
         logits: Tensor = model(images)

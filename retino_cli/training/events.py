@@ -43,6 +43,7 @@ class EpochDone:
     """One epoch: ``metrics`` by MLflow name (``train/loss``, ``val/qwk``, ...); undefined ones are not there.
 
     ``seconds`` is the epoch's wall time with its validation, ``images_per_second`` the training part alone.
+    ``micro_batch``: how many images went through the model at once, where memory did not suffice for a whole batch.
     """
 
     epoch: int
@@ -51,6 +52,7 @@ class EpochDone:
     seconds: float
     images_per_second: float
     best: bool = False
+    micro_batch: int | None = None
 
 
 @dataclass(frozen=True)

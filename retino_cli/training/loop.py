@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -30,8 +31,9 @@ from retino_cli.preprocess import PreprocessSpec, normalise, to_float
 from retino_cli.runtime import Runtime
 from retino_cli.training.augment import AUGMENTATIONS, augment, draw_order, draw_parameters
 from retino_cli.training.events import EpochDone, Listener, StepDone
-from retino_cli.training.losses import Loss
+from retino_cli.training.losses import Loss, divide_loss
 from retino_cli.training.optimizer import learning_rate
+from retino_cli.training.step import MicroBatch, forward_backward
 
 SELECTORS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "balanced_accuracy": lambda grade, p: balanced_accuracy(confusion_matrix(grade, p.argmax(axis=1))),
@@ -45,7 +47,9 @@ SELECTORS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 @dataclass(frozen=True)
 class TrainingSetup:
     """All that an epoch needs. ``monitored``: the data measured after each epoch, by prefix (``val``, ``test``).
-    ``average``: the moving average of ``model``'s weights, where one is kept."""
+    ``average``: the moving average of ``model``'s weights, where one is kept. ``class_weights`` (5,): those of
+    ``loss``. ``micro_batch``: how many images go through the model at once, where that is known already to be fewer
+    than a batch."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -56,6 +60,8 @@ class TrainingSetup:
     config: TrainConfig
     runtime: Runtime
     average: AveragedModel | None = None
+    class_weights: Tensor | None = None
+    micro_batch: int | None = None
 
     @property
     def judged(self) -> nn.Module:
@@ -72,17 +78,18 @@ def train_epochs(setup: TrainingSetup, *, first_epoch: int, listen: Listener) ->
     """
     config, device = setup.config, setup.runtime.device
     batch_size, epochs = int(config.batch_size or 0), int(config.epochs or 0)
-    augmentation = AUGMENTATIONS[str(config.augmentation)]
     n = len(setup.train)
     grades = torch.from_numpy(setup.train.grade).to(device)  # (n,)
-    starts = _batch_starts(n, batch_size)
+    starts = batch_starts(n, batch_size)
     rate = learning_rate(config, n_steps=epochs * len(starts))
+    whole = max(stop - start for start, stop in starts)
+    micro = MicroBatch(setup.model, size=setup.micro_batch or whole, listen=listen)
 
     for epoch in range(first_epoch, epochs + 1):
         began = time.perf_counter()
         torch.manual_seed((config.seed * 1_000_003 + epoch) % 2**63)  # dropout
         order = draw_order(seed=config.seed, epoch=epoch, n_images=n)
-        parameters = torch.from_numpy(draw_parameters(seed=config.seed, epoch=epoch, n_images=n)).float()
+        load = partial(load_batch, setup, torch.from_numpy(draw_parameters(seed=config.seed, epoch=epoch, n_images=n)))
         losses = torch.zeros(len(starts), device=device)  # stay on the device: reading one would wait for the step
         predicted = torch.zeros(n, dtype=torch.int64, device=device)
 
@@ -90,21 +97,17 @@ def train_epochs(setup: TrainingSetup, *, first_epoch: int, listen: Listener) ->
         for step, (start, stop) in enumerate(starts):
             index = np.sort(order[start:stop])  # (B,) sorted: neighbours on disk are read together
             rows = to_device_async(torch.from_numpy(index), device)
-            images = setup.train.batch(index, device)  # (B, 3, S, S) uint8
-            images = augment(to_float(images), to_device_async(parameters[index], device), augmentation)
-            images = normalise(images, setup.spec)  # (B, 3, S, S) float32: from here on as in evaluation
+            part_of_loss = divide_loss(setup.loss, grades[rows], class_weights=setup.class_weights)
+            lr = rate((epoch - 1) * len(starts) + step)
             for group in setup.optimizer.param_groups:
-                group["lr"] = rate((epoch - 1) * len(starts) + step) * group.get("lr_scale", 1.0)
-            with setup.runtime.autocast():
-                logits = setup.model(images)  # (B, 5)
-            loss = setup.loss(logits, grades[rows])
-            setup.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
+                group["lr"] = lr * group["lr_scale"]
+            # A scalar, and (B, 5). In pieces, where memory does not suffice for the whole batch.
+            loss, logits = forward_backward(setup.model, index, load, part_of_loss, runtime=setup.runtime, micro=micro)
             setup.optimizer.step()
             if setup.average is not None:
                 setup.average.update_parameters(setup.model)
-            losses[step] = loss.detach()
-            predicted[rows] = logits.detach().argmax(dim=1)
+            losses[step] = loss
+            predicted[rows] = logits.argmax(dim=1)
             listen(
                 StepDone(
                     epoch=epoch,
@@ -118,7 +121,7 @@ def train_epochs(setup: TrainingSetup, *, first_epoch: int, listen: Listener) ->
         train_loss = _mean_loss(losses, starts, epoch)
         seconds_training = time.perf_counter() - began
 
-        metrics = {"train/loss": train_loss, "lr": setup.optimizer.param_groups[0]["lr"]}
+        metrics = {"train/loss": train_loss, "lr": lr}
         metrics |= _agreement("train", setup.train.grade, predicted.cpu().numpy())
         for prefix, data in setup.monitored.items():
             metrics |= _measure(setup, prefix, data)
@@ -128,10 +131,21 @@ def train_epochs(setup: TrainingSetup, *, first_epoch: int, listen: Listener) ->
             metrics=metrics,
             seconds=time.perf_counter() - began,
             images_per_second=n / seconds_training,
+            micro_batch=micro.size if micro.size < whole else None,
         )
 
 
-def _batch_starts(n: int, batch_size: int) -> list[tuple[int, int]]:
+def load_batch(setup: TrainingSetup, parameters: Tensor, index: np.ndarray) -> Tensor:
+    """Training images ``index`` (b,) as the model gets them, (b, 3, S, S) float32 on its device: augmented as the
+    ``parameters`` (n, 9) of an epoch say, and normalised."""
+    device = setup.runtime.device
+    images = setup.train.batch(index, device)  # (b, 3, S, S) uint8
+    chosen = to_device_async(parameters[index].float(), device)
+    images = augment(to_float(images), chosen, AUGMENTATIONS[str(setup.config.augmentation)])
+    return normalise(images, setup.spec)  # from here on as in evaluation
+
+
+def batch_starts(n: int, batch_size: int) -> list[tuple[int, int]]:
     """(start, stop) of each batch. A last batch of one image joins the one before: batch normalisation needs two."""
     edges = list(range(0, n, batch_size))
     if len(edges) > 1 and n - edges[-1] == 1:

@@ -54,6 +54,26 @@ def build_loss(name: str, *, class_weights: Tensor | None = None) -> Loss:
     return loss
 
 
+def divide_loss(loss: Loss, grade: Tensor, *, class_weights: Tensor | None = None) -> Callable[[Tensor, slice], Tensor]:
+    """The loss of a batch with grades ``grade`` (B,) as a function of (logits (b, 5) of a piece, its place in the
+    batch), whose values over all pieces add up to ``loss`` of the batch.
+
+    ``loss`` is a mean over images or, with the same ``class_weights`` (5,) as here, over weights: a piece counts by its
+    share of the images, or of the sum of the weights.
+    """
+
+    def part(logits: Tensor, piece: slice) -> Tensor:
+        mean = loss(logits, grade[piece])
+        if len(logits) == len(grade):
+            return mean
+        if class_weights is None:
+            return mean * (len(logits) / len(grade))
+        weights = class_weights.to(logits.device)[grade]
+        return mean * (weights[piece].sum() / weights.sum())
+
+    return part
+
+
 def balanced_weights(counts: np.ndarray) -> Tensor:
     """Weights (5,) float32 by inverse frequency: n / (k * n_grade) over the k grades that occur, 0 for the others.
 

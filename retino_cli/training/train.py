@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ from retino_cli.training.loop import TrainingSetup, train_epochs
 from retino_cli.training.losses import balanced_weights, build_loss
 from retino_cli.training.optimizer import build_optimizer
 from retino_cli.training.progress import Progress, pack_state, unpack_state
+
+MICRO_BATCH_TAG: Final = "retino.micro_batch"
+"""Images that went through the model at once, of a run whose batches did not fit into memory. Resuming reads it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,21 +130,21 @@ def train(
     for sentence in leaks:
         hear(Note(f"LEAK: {sentence}. See: retino data inspect {config.data}", "warning"))
     model = model.to(device=runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    class_weights = None
+    if config.class_weights == "balanced":
+        class_weights = balanced_weights(np.bincount(data["train"].grade, minlength=5)).to(runtime.device)
     setup = TrainingSetup(
         model=model,
         optimizer=build_optimizer(model, config),
-        loss=build_loss(
-            str(config.loss),
-            class_weights=balanced_weights(np.bincount(data["train"].grade, minlength=5)).to(runtime.device)
-            if config.class_weights == "balanced"
-            else None,
-        ),
+        loss=build_loss(str(config.loss), class_weights=class_weights),
         train=data["train"],
         monitored=_monitored(data, config),
         spec=spec,
         config=config,
         runtime=runtime,
         average=average_weights(model, float(config.ema)) if config.ema else None,
+        class_weights=class_weights,
+        micro_batch=None if record is None else int(record.tags.get(MICRO_BATCH_TAG, 0)) or None,
     )
     if record is not None:
         run = store.resume_run(record.run_id)
@@ -241,6 +244,8 @@ def _run_epochs(
     config = setup.config
     for done in train_epochs(setup, first_epoch=progress.epoch + 1, listen=listen):
         progress = progress.after(done)
+        if done.micro_batch is not None:
+            run.set_tags({MICRO_BATCH_TAG: done.micro_batch})
         is_best = progress.best_epoch == done.epoch
         # Logged before it is saved: an epoch that was logged but not saved is trained again on resume, with the same
         # result, and not logged twice; the other order would leave a hole in the curves.
