@@ -15,6 +15,8 @@ from retino_cli.recipes import RECIPES, Recipe
 
 ARCHITECTURES: Final = ("resnet18", "resnet34", "resnet50")
 BOTTLENECK_ARCHITECTURES: Final = ("resnet50",)
+TIMM_PREFIX: Final = "timm:"
+"""``timm:NAME`` is a network of timm, which is not asked for its names here: that would import torch."""
 HEADS: Final = ("linear", "lab")
 STEMS: Final = ("7x7", "3x3")
 OPTIMIZERS: Final = ("sgd", "adamw")
@@ -83,6 +85,9 @@ class TrainConfig:
     init: str | None = None
     head: str | None = None
     stem: str | None = None
+    freeze: int = 0
+    layer_decay: float = 1.0
+    head_lr: float = 1.0
 
     recipe: str = "strong"
     epochs: int | None = None
@@ -121,7 +126,10 @@ class TrainConfig:
         object.__setattr__(self, "data", Path(self.data))  # text will do, too
         if self.weights is not None:
             object.__setattr__(self, "weights", Path(self.weights))
-        _one_of("--arch", self.arch, ARCHITECTURES)
+        if not is_timm(self.arch):
+            _one_of("--arch", self.arch, (*ARCHITECTURES, f"{TIMM_PREFIX}NAME"))
+        elif self.stem is not None:
+            raise UsageError(f"--stem is not for {self.arch}: networks of timm have their own.", "Leave it out.")
         _one_of("--split", self.split, SPLITTINGS)
         _one_of("--recipe", self.recipe, tuple(RECIPES))
         _one_of("--head", self.head, HEADS)
@@ -142,6 +150,9 @@ class TrainConfig:
         _between("--weight-decay", self.weight_decay, 0, 1e3)
         _between("--warmup", self.warmup, 0, 0.9)
         _between("--ema", self.ema, 0, 0.999999)
+        _between("--freeze", self.freeze, 0, 1000)
+        _between("--layer-decay", self.layer_decay, 1e-6, 1)
+        _between("--head-lr", self.head_lr, 1e-6, 1e6)
         _between("--image-size", self.image_size, 16, 4096)
         _between("--val-fraction", self.val_fraction, 0, 0.9)
         _between("--patience", self.patience, 0, 100_000)
@@ -153,6 +164,11 @@ class TrainConfig:
         if len(given) > 1:
             raise UsageError(
                 f"{' and '.join(given)} cannot go together: each says where the first weights come from.", "Give one."
+            )
+        if self.freeze and not given:
+            raise UsageError(
+                "--freeze would keep random weights: nothing says where better ones come from.",
+                "Add --pretrained, --weights FILE or --init RUN.",
             )
         if not self.experiment.strip():
             raise UsageError("--experiment is empty.", "Give a name, or leave the option out for 'retino'.")
@@ -183,7 +199,7 @@ def resolve_config(config: TrainConfig, *, n_train: int, native_size: int) -> Tr
     return replace(
         config,
         image_size=image_size,
-        stem=config.stem or stem_for(image_size),
+        stem=None if is_timm(config.arch) else config.stem or stem_for(image_size),
         epochs=config.epochs or _epochs(recipe, n_train),
         batch_size=config.batch_size or _batch_size(recipe, config.arch, image_size),
         lr=config.lr or (recipe.lr_scratch if from_scratch else recipe.lr),
@@ -211,6 +227,11 @@ def _epochs(recipe: Recipe, n_train: int) -> int:
         return recipe.epochs
     scaled = round(recipe.epochs * (EYEPACS_TRAIN / max(n_train, 1)) ** 0.25)
     return int(min(max(scaled, recipe.epochs), MOST_EPOCHS))
+def is_timm(arch: str) -> bool:
+    """Whether ``arch`` names a network of timm."""
+    return arch.startswith(TIMM_PREFIX) and len(arch) > len(TIMM_PREFIX)
+
+
 
 
 def _batch_size(recipe: Recipe, arch: str, image_size: int) -> int:

@@ -63,7 +63,7 @@ def test_a_value_that_cannot_be_right_names_its_flag_and_a_way_out(changes: dict
 def test_unknown_names_are_answered_with_the_known_ones() -> None:
     with pytest.raises(UsageError) as caught:
         TrainConfig(arch="vit")
-    assert caught.value.hint == "Choose one of: resnet18, resnet34, resnet50."
+    assert caught.value.hint == "Choose one of: resnet18, resnet34, resnet50, timm:NAME."
 
 
 def test_the_choices_are_the_factorys() -> None:

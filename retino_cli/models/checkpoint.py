@@ -28,10 +28,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from retino_cli.config import is_timm
 from retino_cli.errors import TrainingError, UsageError, WeightsError
 from retino_cli.models.factory import build_model
 from retino_cli.models.folder_swap import locate_folder, recover_folder, replace_folder
-from retino_cli.models.resnet import ResNet
 from retino_cli.preprocess import PreprocessSpec
 
 MODEL_FILE: Final = "model.safetensors"
@@ -51,7 +51,8 @@ _T = TypeVar("_T")
 class CheckpointInfo:
     """What a grader is and where it comes from.
 
-    ``arch``, ``head``, ``stem``, ``dropout``: the arguments of :func:`retino_cli.models.factory.build_model`.
+    ``arch``, ``head``, ``stem``, ``dropout``: the arguments of :func:`retino_cli.models.factory.build_model` (``stem``
+    is "" for networks of timm); its ``image_size`` is that of ``preprocess``.
     ``preprocess``: how photographs must be prepared for it. ``config``: the resolved training configuration.
     ``epoch``: completed epochs. ``metrics``: by name, as of that epoch; values that are not finite are not stored.
     ``data``: name and fingerprints of the training data. ``calibration``: cut points and temperature, ``{}`` without.
@@ -131,7 +132,7 @@ def save_checkpoint(
         ) from error
 
 
-def load_checkpoint(folder: Path, *, device: str | torch.device = "cpu") -> tuple[ResNet, CheckpointInfo]:
+def load_checkpoint(folder: Path, *, device: str | torch.device = "cpu") -> tuple[nn.Module, CheckpointInfo]:
     """The model, in evaluation mode on ``device``, and its info.
 
     Outputs equal those of the saved model bit for bit (same device and thread count): dtype and memory format are
@@ -174,14 +175,16 @@ def _read_consistently(folder: Path, read: Callable[[Path], _T]) -> _T:
                 raise
 
 
-def _read_model(place: Path, device: torch.device) -> tuple[ResNet, CheckpointInfo]:
+def _read_model(place: Path, device: torch.device) -> tuple[nn.Module, CheckpointInfo]:
     document = _read_document(place)
     path = place / INFO_FILE
     try:
         info = CheckpointInfo.from_dict(document)
-        # On "meta" nothing is allocated or drawn: the stored tensors become the parameters, dtype included.
-        with torch.device("meta"):
-            model = build_model(info.arch, head=info.head, stem=info.stem, dropout=info.dropout)
+        # The stored tensors become the parameters, dtype included. On "meta" nothing is allocated or drawn before; but
+        # networks of timm compute tables while they are built (positions, windows) which are not among those tensors.
+        with torch.random.fork_rng(devices=[]) if is_timm(info.arch) else torch.device("meta"):
+            size = info.preprocess.image_size
+            model = build_model(info.arch, head=info.head, stem=info.stem, dropout=info.dropout, image_size=size)
     except (WeightsError, UsageError) as error:
         raise WeightsError(f"{path}: {error.message}", error.hint or _UPGRADE) from error
     state = _unpack(place / MODEL_FILE, _read_bound(place, MODEL_FILE, document))

@@ -29,6 +29,16 @@ def conv1x1(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Conv2
     return nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
 
 
+def build_lab_head(features: int, *, dropout: float, outputs: int = N_GRADES) -> nn.Sequential:
+    """The lab report's classifier: (B, features) -> (B, outputs)."""
+    return nn.Sequential(
+        nn.Linear(features, LAB_HIDDEN_FEATURES),
+        nn.ReLU(inplace=True),
+        nn.Dropout(dropout),
+        nn.Linear(LAB_HIDDEN_FEATURES, outputs),
+    )
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut: ``relu(x' + bn(conv(relu(bn(conv(x))))))``.
 
@@ -135,12 +145,7 @@ class ResNet(nn.Module):
         if head == "linear":
             self.fc = nn.Linear(self.features, outputs)
         elif head == "lab":
-            self.fc = nn.Sequential(
-                nn.Linear(self.features, LAB_HIDDEN_FEATURES),
-                nn.ReLU(inplace=True),
-                nn.Dropout(dropout),
-                nn.Linear(LAB_HIDDEN_FEATURES, outputs),
-            )
+            self.fc = build_lab_head(self.features, dropout=dropout, outputs=outputs)
         else:
             raise ValueError(f"unknown head {head!r}")
         self._initialise()

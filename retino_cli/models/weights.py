@@ -1,8 +1,9 @@
 """Start a model from weights that exist: ImageNet's, a file's, or another run's.
 
-The body (everything but ``fc``) must fit as a whole. The classifier ``fc`` is taken only where it fits: ImageNet's 1000
-classes are not grades. A file for the other stem gives everything but the stem (``conv1`` and the batch norm behind it,
-whose statistics belong to it): a 7x7 convolution cannot go into a 3x3 one, and the rest is what fine-tuning needs.
+The body (everything but the classifier) must fit as a whole. The classifier (``fc``) is taken only where it fits:
+ImageNet's 1000 classes are not grades. A file for the other stem gives everything but the stem (``conv1`` and the
+batch norm behind it, whose statistics belong to it): a 7x7 convolution cannot go into a 3x3 one, and the rest is what
+fine-tuning needs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 from retino_cli.config import ARCHITECTURES
 from retino_cli.errors import UsageError, WeightsError
 from retino_cli.models.download import fetch, hash_file
+from retino_cli.models.resnet import ResNet
+from retino_cli.models.structure import head_modules
 
 BASE_URL = "https://download.pytorch.org/models/"
 IMAGENET_FILES: dict[str, str] = {
@@ -39,8 +42,6 @@ plain recipe as theirs, so that a comparison of depths compares depths. V2 can b
 
 TORCH_SUFFIXES: Final = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 _WRAPPINGS: Final = ("state_dict", "model_state_dict", "model", "net", "network")
-_HEAD: Final = re.compile(r"fc\.")
-_BODY: Final = re.compile(r"(conv1|bn1|layer\d)\.")
 _STEM: Final = re.compile(r"(conv1|bn1)\.")
 # (bottleneck, blocks per stage) -> the name to call it by in messages, of more kinds than can be built.
 _KNOWN: Final = {
@@ -50,6 +51,25 @@ _KNOWN: Final = {
     (True, (3, 4, 23, 3)): "resnet101",
     (True, (3, 8, 36, 3)): "resnet152",
 }
+
+
+@dataclass(frozen=True)
+class _Naming:
+    """How tensors are called in one kind of network. ``head``, ``body``: what the names of each begin with; body is
+    what is not head. ``anchor``: the name by which a prefix before all of them is found. ``kind``: for messages."""
+
+    head: re.Pattern[str]
+    body: re.Pattern[str]
+    anchor: str
+    kind: str
+
+
+_RESNET: Final = _Naming(
+    re.compile(r"fc\."),
+    re.compile(r"(conv1|bn1|layer\d)\."),
+    "layer1.0.conv1.weight",
+    "a ResNet in torchvision's naming",
+)
 
 
 @dataclass(frozen=True)
@@ -97,20 +117,19 @@ def transfer(model: nn.Module, state_dict: Mapping[str, Tensor], *, source: str,
     ``source`` names the origin in the report and in messages. Raises WeightsError where the body does not fit or holds
     NaN or infinity; the model is then unchanged.
     """
-    own = model.state_dict()
-    prefix = _find_prefix(state_dict, source)
+    own, naming = model.state_dict(), _naming(model)
+    prefix = _find_prefix(state_dict, source, naming.anchor)
     # What lies outside the prefix (a classifier beside "backbone.", say) keeps its name.
     names = {name.removeprefix(prefix): name for name in sorted(state_dict, key=lambda name: name.startswith(prefix))}
     given = {name: state_dict[original] for name, original in names.items()}
     taken = {name for name in given if name in own}
-    if not _fits(given, own, _HEAD):
-        taken -= {name for name in taken if _HEAD.match(name)}
-    if _has_other_stem(given, own):
+    if not _fits(given, own, naming.head):
+        taken -= {name for name in taken if naming.head.match(name)}
+    expected = {name for name in own if not naming.head.match(name)}
+    if naming is _RESNET and _has_other_stem(given, own):
         taken -= {name for name in taken if _STEM.match(name)}
-        expected = {name for name in own if _BODY.match(name) and not _STEM.match(name)}
-    else:
-        expected = {name for name in own if _BODY.match(name)}
-    _check_body(given, own, expected, source)
+        expected -= {name for name in expected if _STEM.match(name)}
+    _check_body(given, own, expected, naming, source)
     for name in sorted(taken):
         if given[name].is_floating_point() and not bool(torch.isfinite(given[name]).all()):
             raise WeightsError(f"{source}: {names[name]} holds values that are not finite (NaN or infinity).")
@@ -187,11 +206,23 @@ def _expected(suffix: str) -> str:
     return "Expected: torch.save(model.state_dict(), FILE) of a ResNet in torchvision's or timm's naming."
 
 
-def _find_prefix(state_dict: Mapping[str, Tensor], source: str) -> str:
-    """What stands before ``conv1.``, ``bn1.`` and ``layer1.``; "" where nothing does, or where there is no ResNet."""
-    stages = [
-        name.removesuffix("layer1.0.conv1.weight") for name in state_dict if name.endswith("layer1.0.conv1.weight")
-    ]
+def _naming(model: nn.Module) -> _Naming:
+    if isinstance(model, ResNet):
+        return _RESNET
+    heads = [re.escape(name) for name in head_modules(model)]
+    head = re.compile(rf"({'|'.join(heads)})\.")
+    body = [name for name, _ in model.named_parameters() if not head.match(name)]
+    roots = {re.escape(name.split(".")[0]) for name in body}
+    # A name with many parts: "conv1.weight" alone would be found within every block, too.
+    anchor = max(body, key=lambda name: name.count("."))
+    return _Naming(
+        head, re.compile(rf"(?!{head.pattern})({'|'.join(sorted(roots))})(\.|$)"), anchor, f"a {type(model).__name__}"
+    )
+
+
+def _find_prefix(state_dict: Mapping[str, Tensor], source: str, anchor: str) -> str:
+    """What stands before every name of the network, found by one of them; "" where nothing does, or it is not there."""
+    stages = [name.removesuffix(anchor) for name in state_dict if name.endswith(anchor)]
     if len(stages) > 1 and "" not in stages:
         raise WeightsError(
             f"{source} holds {len(stages)} networks, named {', '.join(repr(stage) for stage in stages)}.",
@@ -213,7 +244,9 @@ def _has_other_stem(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> b
     return shapes == {(64, 3, 7, 7), (64, 3, 3, 3)}
 
 
-def _check_body(given: Mapping[str, Tensor], own: Mapping[str, Tensor], expected: set[str], source: str) -> None:
+def _check_body(
+    given: Mapping[str, Tensor], own: Mapping[str, Tensor], expected: set[str], naming: _Naming, source: str
+) -> None:
     """Raise WeightsError where the body differs in names or shapes."""
     problem = ""
     for name in own:
@@ -225,17 +258,17 @@ def _check_body(given: Mapping[str, Tensor], own: Mapping[str, Tensor], expected
         if problem:
             break
     else:
-        surplus = [name for name in given if _BODY.match(name) and name not in own]
+        surplus = [name for name in given if naming.body.match(name) and name not in own]
         if not surplus:
             return
         problem = f"it also has {surplus[0]}"
-    found, wanted = _recognise(given), _recognise(own)
+    found, wanted = _recognise(given), _recognise(own) if naming is _RESNET else naming.kind
     asked = f"you asked for {wanted}" if wanted else "the model is another one"
     if found and found != wanted:
         problem += f": this looks like {found}, {asked}"
     elif not found:
-        problem += f": this does not look like a ResNet in torchvision's naming, {asked}"
-    hint = f"Use --arch {found}." if found != wanted and found in ARCHITECTURES else ""
+        problem += f": this does not look like {naming.kind}, {asked}"
+    hint = f"Use --arch {found}." if naming is _RESNET and found != wanted and found in ARCHITECTURES else ""
     raise WeightsError(f"{source} does not fit: {problem}.", hint)
 
 

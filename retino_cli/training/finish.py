@@ -39,7 +39,7 @@ def describe_checkpoint(
     return CheckpointInfo(
         arch=config.arch,
         head=str(config.head),
-        stem=str(config.stem),
+        stem=config.stem or "",
         dropout=DROPOUT,
         preprocess=setup.spec,
         config=config.to_dict(),

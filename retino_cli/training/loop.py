@@ -31,6 +31,7 @@ from retino_cli.preprocess import PreprocessSpec, normalise, to_float
 from retino_cli.runtime import Runtime
 from retino_cli.training.augment import AUGMENTATIONS, augment, draw_order, draw_parameters
 from retino_cli.training.events import EpochDone, Listener, StepDone
+from retino_cli.training.finetuning import hold_frozen
 from retino_cli.training.losses import Loss, divide_loss
 from retino_cli.training.optimizer import learning_rate
 from retino_cli.training.step import MicroBatch, forward_backward
@@ -94,13 +95,14 @@ def train_epochs(setup: TrainingSetup, *, first_epoch: int, listen: Listener) ->
         predicted = torch.zeros(n, dtype=torch.int64, device=device)
 
         setup.model.train()
+        hold_frozen(setup.model)
         for step, (start, stop) in enumerate(starts):
             index = np.sort(order[start:stop])  # (B,) sorted: neighbours on disk are read together
             rows = to_device_async(torch.from_numpy(index), device)
             part_of_loss = divide_loss(setup.loss, grades[rows], class_weights=setup.class_weights)
             lr = rate((epoch - 1) * len(starts) + step)
             for group in setup.optimizer.param_groups:
-                group["lr"] = lr * group["lr_scale"]
+                group["lr"] = lr * group.get("lr_scale", 1.0)
             # A scalar, and (B, 5). In pieces, where memory does not suffice for the whole batch.
             loss, logits = forward_backward(setup.model, index, load, part_of_loss, runtime=setup.runtime, micro=micro)
             setup.optimizer.step()

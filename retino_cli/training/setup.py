@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from retino_cli.config import TrainConfig
+from retino_cli.config import TrainConfig, is_timm
 from retino_cli.data.audit import Audit, PictureAudit, find_identical, find_patient_leaks
 from retino_cli.data.labelled import LabelledImages
 from retino_cli.data.manifest import Manifest
 from retino_cli.data.pictures import picture_size
 from retino_cli.data.prepared import prepare
 from retino_cli.errors import DataError, RunNotFoundError, TrackingError, TrainingError
+from retino_cli.models import timm_backbones
 from retino_cli.models.checkpoint import INFO_FILE, load_checkpoint
 from retino_cli.models.factory import build_model
 from retino_cli.models.folder_swap import locate_folder
@@ -26,6 +27,7 @@ from retino_cli.preprocess import IMAGENET_MEAN, IMAGENET_STD, PreprocessSpec
 from retino_cli.runtime import Runtime
 from retino_cli.tracking import RunRecord, Store
 from retino_cli.training.events import Listener, Note, Preparing
+from retino_cli.training.finetuning import freeze_stages
 
 DROPOUT = 0.25
 """Of the lab head (the lab's value)."""
@@ -58,13 +60,18 @@ def native_size(manifest: Manifest) -> int:
 
 
 def build_spec(config: TrainConfig) -> PreprocessSpec:
-    """The preprocessing of a resolved configuration."""
-    plain = config.normalisation == "none"
+    """The preprocessing of a resolved configuration. Networks of timm are given the mean and deviation that their
+    pretrained weights expect, whatever they start from, so that a run that starts from such a run sees the same."""
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    if config.normalisation == "none":
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    elif is_timm(config.arch):
+        mean, std = timm_backbones.read_statistics(config.arch)
     return PreprocessSpec(
         image_size=int(config.image_size or 0),
         crop="none" if config.crop == "none" else "retina",
-        mean=(0.0, 0.0, 0.0) if plain else IMAGENET_MEAN,
-        std=(1.0, 1.0, 1.0) if plain else IMAGENET_STD,
+        mean=mean,
+        std=std,
     )
 
 
@@ -127,15 +134,22 @@ def start_model(config: TrainConfig, store: Store, *, load: bool) -> tuple[nn.Mo
     ``load`` is false where a checkpoint of the same run will replace them.
     """
     torch.manual_seed(config.seed)
-    model = build_model(config.arch, head=str(config.head), stem=str(config.stem), dropout=DROPOUT)
+    size = int(config.image_size or 0)
+    model = build_model(config.arch, head=str(config.head), stem=config.stem or "", dropout=DROPOUT, image_size=size)
+    if is_timm(config.arch):
+        timm_backbones.check_input(model, config.arch, image_size=size)
+    freeze_stages(model, config.freeze)
     report = None
-    if load and config.pretrained:
+    if load and config.pretrained and is_timm(config.arch):
+        report = timm_backbones.load_pretrained(model, config.arch, image_size=size)
+    elif load and config.pretrained:
         report = load_imagenet(model, config.arch)
     elif load and config.weights is not None:
         report = load_file(model, config.weights)
     elif load and config.init is not None:
         source = store.find(config.init, kinds=("train",))
         other, _info = load_checkpoint(find_checkpoint(store, source.run_id, "best"))
+        timm_backbones.fit_positions(other, image_size=size)
         report = transfer(model, other.state_dict(), source=f"run {source.name} ({source.run_id[:8]})")
     return model, report
 
@@ -195,9 +209,9 @@ def refuse_other_data(record: RunRecord, manifest: Manifest) -> None:
 
 
 def run_name(config: TrainConfig, manifest: Manifest) -> str:
-    """For example ``resnet18-pretrained-idrid-s0``."""
+    """For example ``resnet18-pretrained-idrid-s0`` or ``timm-convnext_tiny-scratch-idrid-s0``."""
     start = "pretrained" if config.pretrained else "weights" if config.weights else "init" if config.init else "scratch"
-    return f"{config.arch}-{start}-{manifest.name}-s{config.seed}"
+    return f"{config.arch.replace(':', '-')}-{start}-{manifest.name}-s{config.seed}"
 
 
 def run_params(config: TrainConfig, spec: PreprocessSpec, runtime: Runtime) -> dict[str, Any]:
