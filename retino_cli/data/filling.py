@@ -75,6 +75,7 @@ def fill_slots(
     if not jobs and not files.crashed:  # without the lock, so that a cache that can only be read will do
         return Filled(slots, failures, 0, explain_format(files, compact=compact))
     files.folder.mkdir(parents=True, exist_ok=True)
+    del slots, jobs  # of millions of images these are large
     with _locked(files.folder):
         # Somebody else may have done it, or a part of it, in the meantime.
         if files.crashed:
@@ -84,6 +85,7 @@ def fill_slots(
         why = reserve_space(files, jobs=len(jobs), fresh=fresh, expected=expected, compact=compact)
         sources = list(slots) + [job.source for job in jobs if job.slot >= len(slots)]
         files.write_sources(sources, known=len(slots))
+        del found, slots
         files.describe(spec, root)
         with SlotWriter(files) as writer:
             damaged = _decode(jobs, writer, spec, workers or count_cores(), on_progress) if jobs else {}
@@ -95,18 +97,19 @@ def _stat_sources(wanted: Iterable[str]) -> tuple[dict[str, tuple[int, int]], di
     """Size and time of each source's file, and why some have none."""
     found: dict[str, tuple[int, int]] = {}
     failures: dict[str, str] = {}
-    known: dict[str, tuple[int, int]] = {}  # thousands of rows of one .npz need one look
+    last: str | None = None
+    known = (0, 0)  # thousands of rows of one .npz stand together, and need one look
     for source in wanted:
         path = split_source(source)[0]
         try:
-            if path not in known:
+            if path != last:
                 status = os.stat(path)
-                known[path] = (status.st_size, status.st_mtime_ns)
+                last, known = path, (status.st_size, status.st_mtime_ns)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             failures[source] = f"{source}: {reason}"
         else:
-            found[source] = known[path]
+            found[source] = known
     return found, failures
 
 
