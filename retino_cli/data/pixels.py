@@ -65,9 +65,9 @@ class RawPixels:
 class CompactPixels:
     """Encoded pictures in one file; ``offset`` and ``length`` (N,): where the picture of each slot lies in it.
 
-    Decodes a batch with a thread for each core: Pillow lets go of the interpreter lock meanwhile. Two cores decode 1,370
-    pictures of 224 px a second in batches of 32, twenty times what ResNet18 trains on with them (57), so nothing is
-    read ahead.
+    Decodes a batch with a thread for each core: Pillow lets go of the interpreter lock meanwhile. Two cores decode
+    1,370 pictures of 224 px a second in batches of 32, twenty times what ResNet18 trains on with them (57), so nothing
+    is read ahead.
     """
 
     format: Final = "compact"
