@@ -155,6 +155,7 @@ def test_prepare_list_and_clear(
     assert ended.code == 0
     assert "48 decoded" in ended.out
     assert "decoded 48 of 48 photographs" in ended.err
+    assert "Format raw: the pixels need 0.07 GB" in ended.out
     report = json.loads(retino("data", "prepare", synthetic_data, "--image-size", 16, "--json").out)
     assert (report["images"], report["decoded"], report["already_there"]) == (48, 0, 48)
     (one,) = list_cache()
@@ -167,6 +168,11 @@ def test_prepare_list_and_clear(
     assert one.name in ended.err
     assert "1 deleted" in retino("data", "cache", "--clear", one.name).out
     assert json.loads(retino("data", "cache", "--clear", "all", "--json").out) == {"removed": [], "busy": []}
+    ended = retino("data", "prepare", synthetic_data, "--image-size", 16, "--workers", 1, "--compact")
+    assert "Format compact: as asked for" in ended.out
+    assert " compact " in retino("data", "cache").out
+    report = json.loads(retino("data", "prepare", synthetic_data, "--image-size", 16, "--json").out)
+    assert (report["format"], report["why"]) == ("compact", "compact: these pictures were first prepared so")
 
 
 def test_prepare_of_what_is_not_there(workplace: Path, retino: Retino) -> None:
