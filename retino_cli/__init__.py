@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from retino_cli.evaluation.evaluation import Evaluation as Evaluation
     from retino_cli.evaluation.prediction import predict_images as _predict_images
     from retino_cli.lab import run_lab as run_lab
+    from retino_cli.training.repeats import train_repeats as train_repeats
     from retino_cli.training.train import TrainResult as TrainResult
     from retino_cli.training.train import train as train
 
@@ -49,6 +50,7 @@ _HOMES = {
     "predict": "evaluation.prediction:predict_images",
     "run_lab": "lab",
     "train": "training.train",
+    "train_repeats": "training.repeats",
 }
 
 __all__ = [*_HOMES, "__version__"]

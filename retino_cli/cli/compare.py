@@ -12,7 +12,9 @@ from retino_cli.cli import options as o
 def compare(
     runs: Annotated[
         list[str],
-        typer.Argument(help="Two or more: id, first characters of it, name, latest, or a file of predictions."),
+        typer.Argument(
+            help="Two or more: id, first characters of it, name, latest, or a file; repeats stand for their seeds."
+        ),
     ],
     split: o.Split = None,
     group_by: Annotated[
@@ -20,7 +22,7 @@ def compare(
         typer.Option(
             "--group-by",
             help="Parameters, with commas: runs that agree on them make a group; or config: all but the seed.",
-            show_default="no groups",
+            show_default="repeats are groups",
         ),
     ] = None,
     tracking_uri: o.TrackingUri = None,
@@ -38,6 +40,8 @@ def compare(
     retino compare resnet18-scratch-idrid-s0 resnet50-scratch-idrid-s0
 
     retino compare RUN1 RUN2 RUN3 RUN4 --group-by config
+
+    retino compare REPEATS1 REPEATS2
 
     retino compare latest theirs.csv
     """

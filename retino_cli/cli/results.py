@@ -20,11 +20,16 @@ from retino_cli.cli.output import (
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from retino_cli.evaluation.comparison import ComparedRun, Comparison
     from retino_cli.evaluation.evaluation import Evaluation, Metrics
     from retino_cli.lab import LabReport
     from retino_cli.training.train import TrainResult
+
+MAJORITY = ("majority_accuracy", "accuracy of the majority baseline")
+MOST_COLUMNS = 6
+"""Runs that a table in a terminal has room for; of more, where they are grouped, only the groups are shown."""
 
 
 def print_training(result: TrainResult, *, as_json: bool) -> None:
@@ -78,32 +83,21 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
 
     The best value of a row is green only where the data can tell it from every other; else it is marked with *.
     """
-    from rich.markup import escape
 
     if as_json:
         _warn_of_collapse(comparison.runs)
         print_json(comparison.to_dict())
         return
     console = data_console()
-    labels = [escape(run.label) for run in comparison.runs]
+    by_group = bool(comparison.groups) and len(comparison.runs) > MOST_COLUMNS
     if comparison.differing:
-        table = new_table("parameter", *labels, title="what differs")
-        for name, values in comparison.differing.items():
-            table.add_row(name, *(escape(value) or "-" for value in values))
-        console.print(table)
+        console.print(_differing_table(comparison, by_group=by_group))
     elif len(comparison.runs_with_params) > 1:
         console.print("The runs have the same parameters.")
-    table = new_table("metric", *labels, title=f"{comparison.split}: {comparison.n_images} images, best marked *")
-    rows = (("majority_accuracy", "accuracy of the majority baseline"), *HEADLINES)
-    for name, label in rows:
-        best = comparison.best(name)
-        told = not comparison.groups and len(best) == 1 and _is_told(comparison, name, best[0])
-        cells = [f"{run.metrics[name]:.4f}" for run in comparison.runs]
-        marked = [
-            (f"[bold green]{c} *[/]" if told else f"{c} *") if i in best else f"{c}  " for i, c in enumerate(cells)
-        ]
-        table.add_row(label, *marked)
-    console.print(table)
+    if by_group:
+        console.print("The metrics of each run are in comparison.md and, with --json, here.", markup=False)
+    else:
+        console.print(_runs_table(comparison))
     for run in comparison.runs:
         for reason in _reasons(run.metrics):
             console.print(f"n/a for {run.label}: {reason}.", markup=False, soft_wrap=True)
@@ -125,6 +119,35 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     console.print(f"Figures and tables are stored as run {comparison.run_id}, folder comparison/", markup=False)
 
 
+def _differing_table(comparison: Comparison, *, by_group: bool) -> Table:
+    """Parameters that are not the same in all runs: a column for each run, or for each group with all its values."""
+    from rich.markup import escape
+
+    columns = [(group.label, group.members) for group in comparison.groups] if by_group else []
+    columns = columns or [(run.label, (place,)) for place, run in enumerate(comparison.runs)]
+    table = new_table("parameter", *(escape(label) for label, _places in columns), title="what differs")
+    for name, values in comparison.differing.items():
+        cells = (", ".join(dict.fromkeys(values[place] or "-" for place in places)) for _label, places in columns)
+        table.add_row(name, *map(escape, cells))
+    return table
+
+
+def _runs_table(comparison: Comparison) -> Table:
+    from rich.markup import escape
+
+    labels = [escape(run.label) for run in comparison.runs]
+    table = new_table("metric", *labels, title=f"{comparison.split}: {comparison.n_images} images, best marked *")
+    for name, label in (MAJORITY, *HEADLINES):
+        best = comparison.best(name)
+        told = not comparison.groups and len(best) == 1 and _is_told(comparison, name, best[0])
+        cells = [f"{run.metrics[name]:.4f}" for run in comparison.runs]
+        marked = [
+            (f"[bold green]{c} *[/]" if told else f"{c} *") if i in best else f"{c}  " for i, c in enumerate(cells)
+        ]
+        table.add_row(label, *marked)
+    return table
+
+
 def _is_told(comparison: Comparison, metric: str, best: int) -> bool:
     """Whether the data can tell ``best`` from every other run on ``metric``."""
     pairs = [pair for pair in comparison.pairs if best in (pair.a, pair.b)]
@@ -142,9 +165,11 @@ def _print_groups(console: Console, comparison: Comparison) -> None:
 
     from retino_cli.evaluation.comparison import format_group
 
-    names = [f"{escape(group.label)} (n = {len(group.members)})" for group in comparison.groups]
-    table = new_table("metric", *names, title="groups: mean and standard deviation over their runs")
-    for name, label in HEADLINES:
+    names = [escape(comparison.name_group(group)) for group in comparison.groups]
+    table = new_table(
+        "metric", *names, title=f"{comparison.split}: mean and standard deviation over the runs of each group"
+    )
+    for name, label in (MAJORITY, *HEADLINES):
         table.add_row(label, *(format_group(group, name) for group in comparison.groups))
     console.print(table)
 

@@ -9,7 +9,7 @@ import typer
 from retino_cli.cli import options as o
 from retino_cli.errors import UsageError
 
-KINDS = ("train", "eval", "compare", "confusion", "lab")
+KINDS = ("train", "repeats", "eval", "compare", "confusion", "lab")
 
 
 def runs(

@@ -26,6 +26,7 @@ from retino_cli.errors import UsageError
 from retino_cli.recipes import RECIPES
 
 D = TrainConfig
+NO_SETTINGS = ("repeats", "resume", "as_json", "quiet")
 RESUMABLE = ("resume", "epochs", "patience", "data", "device", "workers", "tracking_uri", "as_json", "quiet")
 
 
@@ -123,6 +124,16 @@ def train(
             rich_help_panel=o.RUN_PANEL,
         ),
     ] = D.split_seed,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            "--repeats",
+            min=1,
+            max=100,
+            help="Train so many seeds, from --seed on, as child runs of one; give mean and standard deviation.",
+            rich_help_panel=o.RUN_PANEL,
+        ),
+    ] = 1,
     device: o.Device = D.device,
     precision: o.Precision = D.precision,
     deterministic: Annotated[
@@ -160,10 +171,20 @@ def train(
 
     retino train --data idrid --arch resnet50 --image-size 224 --epochs 30 --seed 1
     """
-    settings = {name: value for name, value in context.params.items() if name not in ("resume", "as_json", "quiet")}
+    settings = {name: value for name, value in context.params.items() if name not in NO_SETTINGS}
     if resume is not None:
+        if repeats > 1:
+            raise UsageError(
+                "--repeats and --resume cannot go together: one is about several runs, the other about one.",
+                "Repeats that were stopped go on when their command is given again.",
+            )
         _refuse_changes(context)
     config = TrainConfig(**settings)  # before anything heavy is imported: a wrong flag is answered at once
+    if repeats > 1:
+        from retino_cli.cli.repeats import run_repeats
+
+        run_repeats(config, repeats, as_json=as_json, quiet=quiet)
+        return
     from retino_cli.cli.display import Display
     from retino_cli.training.train import train as run_training
 

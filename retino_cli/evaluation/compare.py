@@ -45,21 +45,22 @@ def compare(
     ``split``: of the runs; by default test, where all have it. Differences are paired by image, with intervals by
     ``n_resamples`` bootstrap resamples of patients (of images where patients are unknown); McNemar's and DeLong's tests
     beside them; over more than two runs p-values are adjusted by Holm. ``group_by`` names parameters, with commas,
-    whose equal values make a group of runs, or is ``config``: all but the seed; a file is a group of its own. It is all
+    whose equal values make a group of runs, or is ``config``: all but the seed; a file is a group of its own. A run of
+    kind ``repeats`` stands for its trainings, which are one group where ``group_by`` says nothing else. It is all
     stored as a run of kind ``compare``.
 
     Raises UsageError for fewer than two runs, for one given twice, for an unknown parameter, and for runs judged on
     other images or grades.
     """
-    if len(runs) < 2:
-        raise UsageError("A comparison needs two runs or more.", "List the latest ones with: retino runs")
     store = open_store(tracking_uri)
     stored = read_stored(store, list(runs), split=split)
+    if len(stored) < 2:
+        raise UsageError("A comparison needs two runs or more.", "List the latest ones with: retino runs")
     refuse_unlike(stored)
     judged = [one.predictions for one in stored]
     labels = label_stored(stored)
     params = [_params(store, one) for one in stored]
-    groups = _group(labels, params, stored, group_by) if group_by else ()
+    groups = _group(labels, params, stored, group_by) if group_by else _group_repeats(labels, stored)
     split = next((one.split for one in stored if one.split != OF_A_FILE), OF_A_FILE)
     drawn = resample(judged, n_resamples=n_resamples, seed=seed)
     compared = tuple(
@@ -200,9 +201,37 @@ def _group(
     for place, (one, own) in enumerate(zip(stored, params, strict=True)):
         key = ("file", labels[place]) if one.split == OF_A_FILE else ("run", *(own.get(name, "") for name in names))
         members.setdefault(key, []).append(place)
-    found = []
-    metrics = [summarise(one.predictions) for one in stored]
+    found: list[tuple[str, Sequence[int]]] = []
     for (kind, *values), places in members.items():
+        named = zip(names, values, strict=True) if kind == "run" else ()
+        label = ", ".join(f"{name} {value or '-'}" for name, value in named)
+        found.append((label or labels[places[0]], places))
+    return _summarise_groups(found, stored)
+
+
+def _group_repeats(labels: Sequence[str], stored: Sequence[StoredPredictions]) -> tuple[Group, ...]:
+    """The trainings of each repeats as one group, every other run and file as one of its own; none without repeats."""
+    if all(one.repeats is None for one in stored):
+        return ()
+    members: dict[str, list[int]] = {}
+    for place, one in enumerate(stored):
+        members.setdefault(one.source if one.repeats is None else one.repeats.run_id, []).append(place)
+    firsts = [stored[places[0]] for places in members.values()]
+    names = [one.name if one.repeats is None else one.repeats.name for one in firsts]
+    found = []
+    for one, name, (source, places) in zip(firsts, names, members.items(), strict=True):
+        label = labels[places[0]] if one.repeats is None else name
+        found.append((f"{name} ({source[:8]})" if one.repeats and names.count(name) > 1 else label, places))
+    return _summarise_groups(found, stored)
+
+
+def _summarise_groups(
+    members: Sequence[tuple[str, Sequence[int]]], stored: Sequence[StoredPredictions]
+) -> tuple[Group, ...]:
+    """Mean and standard deviation (n - 1) of each metric over the members (places) of each group."""
+    metrics = [summarise(one.predictions) for one in stored]
+    found = []
+    for label, places in members:
         mean: dict[str, float] = {}
         deviation: dict[str, float | None] = {}
         for metric in METRIC_NAMES:
@@ -211,9 +240,7 @@ def _group(
             if len(numbers) == len(places):
                 mean[metric] = float(np.mean(numbers))
                 deviation[metric] = float(np.std(numbers, ddof=1)) if len(numbers) > 1 else None
-        named = zip(names, values, strict=True) if kind == "run" else ()
-        label = ", ".join(f"{name} {value or '-'}" for name, value in named)
-        found.append(Group(label or labels[places[0]], tuple(places), mean, deviation))
+        found.append(Group(label, tuple(places), mean, deviation))
     return tuple(found)
 
 

@@ -80,6 +80,11 @@ class Comparison:
         """The verdicts."""
         return tuple(pair.sentence for pair in self.pairs)
 
+    def name_group(self, group: Group) -> str:
+        """Its label, with how many runs it has, and how many of them have collapsed."""
+        collapsed = sum(self.runs[place].collapsed is not None for place in group.members)
+        return f"{group.label} (n = {len(group.members)}" + (f", {collapsed} collapsed)" if collapsed else ")")
+
     def best(self, metric: str) -> tuple[int, ...]:
         """The places of the runs with the best value of ``metric`` (several where they are equal, none where it is the
         same for all, belongs to the data alone, or is defined for fewer than two)."""
@@ -127,13 +132,13 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """Verdicts and tables in Markdown; the best value of a row is bold."""
-        names = [run.label.replace("|", "\\|") for run in self.runs]
+        names = [_plain(run.label) for run in self.runs]
         lines = [f"# Comparison on {self.split}, {self.n_images} images", ""]
         lines += [f"- {sentence}" for sentence in self.sentences]
         if self.groups:
             lines += ["", "## Groups: mean and standard deviation", ""]
             lines += [
-                _row("metric", [f"{g.label} (n = {len(g.members)})" for g in self.groups]),
+                _row("metric", [_plain(self.name_group(group)) for group in self.groups]),
                 _rule(len(self.groups)),
             ]
             for metric in METRIC_NAMES:
@@ -154,6 +159,10 @@ def format_group(group: Group, metric: str) -> str:
         return "n/a"
     deviation = group.deviation[metric]
     return f"{group.mean[metric]:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+
+
+def _plain(label: str) -> str:
+    return label.replace("|", "\\|")
 
 
 def _row(first: str, cells: list[str]) -> str:

@@ -14,6 +14,7 @@ from retino_cli.evaluation.foreign import read_foreign
 from retino_cli.evaluation.judged import Judged, is_referable
 from retino_cli.evaluation.predictions import read_predictions
 from retino_cli.tracking import RunRecord, Store
+from retino_cli.tracking.repeats import REPEATS, expand_repeats
 
 SPLITS = ("test", "val", "train", "all")
 """Splits that predictions can be stored for, the first one found being the one that is used unasked."""
@@ -23,12 +24,16 @@ FILE_SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".pq")
 
 @dataclass(frozen=True, eq=False)
 class StoredPredictions:
-    """The predictions of run ``record`` on ``split``, or of a file (``record`` is None, ``source`` its path)."""
+    """The predictions of run ``record`` on ``split``, or of a file (``record`` is None, ``source`` its path).
+
+    ``repeats``: the run that was named, where ``record`` is one of its seeds.
+    """
 
     source: str
     record: RunRecord | None
     split: str
     predictions: Judged
+    repeats: RunRecord | None = None
 
     @property
     def name(self) -> str:
@@ -40,30 +45,39 @@ def read_stored(store: Store, sources: Sequence[str], *, split: str | None = Non
     train, all that every run has.
 
     What ends in .csv, .tsv, .txt, .parquet or .pq is a file, everything else a run; the evaluation of a file is a run
-    without splits, and stands beside any. Raises RunNotFoundError for an unknown
-    run, or where there is no such split (saying which splits each run has), UsageError for one that is named twice.
+    without splits, and stands beside any. A run of kind ``repeats`` stands for its trainings, by seed. Raises
+    RunNotFoundError for an unknown run, or where there is no such split (saying which splits each run has), UsageError
+    for one that is named twice, be it as one of the repeats.
     """
     if split is not None and split not in SPLITS:
         raise UsageError(f"--split {split} is not known.", f"Choose one of: {', '.join(SPLITS)}.")
-    records = {
-        source: store.find(source, kinds=JUDGED_KINDS)
-        for source in sources
-        if Path(source).suffix.lower() not in FILE_SUFFIXES
-    }
+    named = [_find(store, source) for source in sources]
+    found = [one for expanded in named for one in expanded]
+    records = {record.run_id: record for _source, record, _repeats in found if record is not None}
     splits = _choose_splits(store, records, split)
     stored = []
-    for source in sources:
-        record = records.get(source)
+    for source, record, repeats in found:
         if record is None:
             stored.append(StoredPredictions(source, None, OF_A_FILE, read_foreign(Path(source))))
             continue
-        file = store.download(record.run_id, f"{splits[source]}/predictions.csv")
-        read = read_foreign if splits[source] == OF_A_FILE else read_predictions
-        stored.append(StoredPredictions(record.run_id, record, splits[source], read(file)))
-    named = [str(Path(one.source).resolve()) if one.record is None else one.source for one in stored]
-    if len(set(named)) < len(named):
+        own = splits[record.run_id]
+        file = store.download(record.run_id, f"{own}/predictions.csv")
+        read = read_foreign if own == OF_A_FILE else read_predictions
+        stored.append(StoredPredictions(record.run_id, record, own, read(file), repeats))
+    places = [str(Path(one.source).resolve()) if one.record is None else one.source for one in stored]
+    if len(set(places)) < len(places):
         raise UsageError("One run is named twice.", f"These were found: {', '.join(one.source for one in stored)}.")
     return stored
+
+
+def _find(store: Store, source: str) -> list[tuple[str, RunRecord | None, RunRecord | None]]:
+    """(source, run, repeats) of what ``source`` names: a file, a run, or the trainings of repeats."""
+    if Path(source).suffix.lower() in FILE_SUFFIXES:
+        return [(source, None, None)]
+    record = store.find(source, kinds=(*JUDGED_KINDS, REPEATS))
+    if record.kind != REPEATS:
+        return [(source, record, None)]
+    return [(source, one, record) for one in expand_repeats(store, record)]
 
 
 def label_stored(stored: Sequence[StoredPredictions]) -> list[str]:

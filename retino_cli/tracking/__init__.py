@@ -14,6 +14,7 @@
     artifacts     files of a run, found or fetched
     origin        where a run comes from: command line, user, git commit
     names         names and values that MLflow takes
+    repeats       trainings that differ in the seed alone, below one run
     process       which process writes a run, and whether it is still there
     records       RunRecord, and the names of the tags
 """

@@ -11,6 +11,8 @@ KIND_TAG = "retino.kind"
 VERSION_TAG = "retino.version"
 ERROR_TAG = "retino.error"
 HEARTBEAT_TAG = "retino.heartbeat"
+RESUMED_TAG = "retino.resumed"
+"""When a run that had stopped was last taken up again."""
 EPOCH_METRICS_TAG = "retino.epoch_metrics"
 """Names of the metrics that are logged per epoch, with commas: tells them from final values of the same run."""
 
@@ -24,7 +26,7 @@ KILLED_HARD = "the process was killed"
 class RunRecord:
     """A run in the store.
 
-    ``kind`` is "train", "eval", "compare", "lab" or "confusion"; empty for a run that retino did not make.
+    ``kind`` is "train", "repeats", "eval", "compare", "lab" or "confusion"; empty for a run that retino did not make.
     ``status`` is MLflow's: RUNNING, SCHEDULED, FINISHED, FAILED or KILLED. ``metrics`` holds the last value of each.
     ``duration`` is in seconds; None while the run lasts.
     """
@@ -45,6 +47,11 @@ class RunRecord:
     def error(self) -> str:
         """Why it FAILED or was KILLED; empty if it was not."""
         return self.tags.get(ERROR_TAG, "")
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it was stopped once and taken up again: its ``duration`` then holds the pause as well."""
+        return RESUMED_TAG in self.tags
 
     @property
     def silent_for(self) -> timedelta | None:

@@ -24,6 +24,7 @@ from retino_cli.tracking.records import (
     KILLED_HARD,
     KIND_TAG,
     PARENT_TAG,
+    RESUMED_TAG,
     RunRecord,
     format_now,
     parse_time,
@@ -76,7 +77,7 @@ class Store:
         tags: Mapping[str, str],
         parent: str | None = None,
     ) -> ActiveRun:
-        """Start a run of ``kind`` ("train", "eval", "compare", "lab", "confusion") in ``experiment``, made if need be.
+        """Start a run of ``kind`` ("train", "repeats", "eval", ...) in ``experiment``, made if need be.
 
         ``parent`` is the id of the run that it belongs to. Raises TrackingError if the experiment cannot take it,
         ValueError for a parameter name that MLflow refuses.
@@ -123,7 +124,7 @@ class Store:
             last_epoch=int(history[-1]["epoch"]) if history else 0,
             epoch_metrics=frozenset(names.split(",")) if names else frozenset(),
         )
-        active.set_tags({**current_process().to_tags(), HEARTBEAT_TAG: format_now()})
+        active.set_tags({**current_process().to_tags(), HEARTBEAT_TAG: format_now(), RESUMED_TAG: format_now()})
         if ERROR_TAG in run.data.tags:
             call(client.delete_tag, run_id, ERROR_TAG, limits=LOGGING)
         return active
