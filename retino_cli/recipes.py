@@ -110,4 +110,63 @@ from random weights. Scaled to the data: images are never enlarged, and a set sm
 25 * (35126 / n) ** 0.25 epochs, 100 at most. Huang et al. report QWK .83 with one eye on EyePACS with ImageNet
 weights."""
 
-RECIPES: dict[str, Recipe] = {"strong": STRONG, "lab": LAB}
+FEW = Recipe(
+    head="linear",
+    epochs=60,
+    epochs_by_size=False,
+    batch_size=16,
+    batch_size_bottleneck=16,
+    batch_size_small_images=32,
+    optimizer="adamw",
+    lr=3e-4,
+    lr_scratch=1e-3,
+    momentum=0.9,
+    nesterov=False,
+    weight_decay=0.05,
+    schedule="cosine",
+    warmup=0.2,
+    ema=0.99,
+    tta=True,
+    loss="ordinal",
+    class_weights="none",
+    image_size=320,
+    crop="retina",
+    normalisation="imagenet",
+    augmentation="free",
+    select_by="loss",
+    test_every_epoch=False,
+)
+"""For some hundreds of photographs, where `strong` would take days to learn little."""
+
+SMALL = Recipe(
+    head="linear",
+    epochs=60,
+    epochs_by_size=False,
+    batch_size=64,
+    batch_size_bottleneck=64,
+    batch_size_small_images=64,
+    optimizer="adamw",
+    lr=1e-3,
+    lr_scratch=1e-3,
+    momentum=0.9,
+    nesterov=False,
+    weight_decay=0.05,
+    schedule="cosine",
+    warmup=0.2,
+    ema=0.995,
+    tta=True,
+    loss="ordinal",
+    class_weights="none",
+    image_size=64,
+    crop="retina",
+    normalisation="imagenet",
+    augmentation="free",
+    select_by="loss",
+    test_every_epoch=False,
+)
+"""For pictures of 64 px and less, such as RetinaMNIST's of 28 px."""
+
+FEW_PHOTOGRAPHS = 5_000
+"""Training sets with fewer photographs get the recipe ``few`` where none is named."""
+
+RECIPES: dict[str, Recipe] = {"strong": STRONG, "few": FEW, "small": SMALL, "lab": LAB}

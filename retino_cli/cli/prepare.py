@@ -20,7 +20,13 @@ def prepare(
     image_column: o.ImageColumn = D.image_column,
     label_column: o.LabelColumn = D.label_column,
     recipe: Annotated[
-        str, typer.Option("--recipe", metavar="|".join(RECIPES), help="Recipe of the training to come.")
+        str | None,
+        typer.Option(
+            "--recipe",
+            metavar="|".join(RECIPES),
+            help="Recipe of the training to come.",
+            show_default="by size and number of the images",
+        ),
     ] = D.recipe,
     image_size: Annotated[
         int | None, typer.Option("--image-size", help="Side of the input in pixels.", show_default=o.FROM_RECIPE)

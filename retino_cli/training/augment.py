@@ -56,6 +56,15 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         brightness=0.2,
         contrast=0.2,
     ),
+    # Free rotation about a picture that stays in the frame: for pictures that are cropped to the field already.
+    "free": Augmentation(
+        flips=True,
+        rotation=180.0,
+        scale=(0.7, 1.4),
+        shift=0.1,
+        brightness=0.2,
+        contrast=0.2,
+    ),
 }
 
 N_PARAMETERS = 9

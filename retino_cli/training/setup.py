@@ -23,7 +23,7 @@ from retino_cli.models.checkpoint import INFO_FILE, load_checkpoint
 from retino_cli.models.factory import build_model
 from retino_cli.models.folder_swap import locate_folder
 from retino_cli.models.weights import WeightsReport, load_file, load_imagenet, transfer
-from retino_cli.preprocess import IMAGENET_MEAN, IMAGENET_STD, PreprocessSpec
+from retino_cli.preprocess import IMAGENET_MEAN, IMAGENET_STD, SPEC_VERSION, PreprocessSpec
 from retino_cli.runtime import Runtime
 from retino_cli.tracking import RunRecord, Store
 from retino_cli.training.events import Listener, Note, Preparing
@@ -73,6 +73,13 @@ def build_spec(config: TrainConfig) -> PreprocessSpec:
         mean=mean,
         std=std,
     )
+
+
+def spec_as_trained(spec: PreprocessSpec, record: RunRecord) -> PreprocessSpec:
+    """``spec`` in the version of the preprocessing that run ``record`` began with, so that resuming it goes on with the
+    same pixels; ``spec`` itself where the run names none of them."""
+    versions = (replace(spec, version=version) for version in range(SPEC_VERSION, 0, -1))
+    return next((older for older in versions if older.hash == record.params.get("preprocess")), spec)
 
 
 def prepare_splits(

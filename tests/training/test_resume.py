@@ -204,3 +204,19 @@ def test_runs_that_cannot_be_resumed_say_why(workplace: Path, quick: Quick) -> N
     path.unlink()
     with pytest.raises(TrackingError, match="no readable config.json"):
         train(TrainConfig(), resume=run_id)
+
+
+def test_a_run_of_an_older_preprocessing_goes_on_with_its_own_pixels(
+    workplace: Path, quick: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dataclasses import replace
+
+    from retino_cli.training import setup as starting
+
+    real = starting.build_spec
+    with monkeypatch.context() as patch:
+        patch.setattr(starting, "build_spec", lambda config: replace(real(config), version=1))
+        run_id = interrupt_in(quick(epochs=2), epoch=2)
+    train(TrainConfig(workers=1), resume=run_id)
+    info = load_checkpoint(open_store().download(run_id, "checkpoint/last"))[1]
+    assert (info.epoch, info.preprocess.version) == (2, 1)
