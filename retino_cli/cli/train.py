@@ -77,7 +77,12 @@ def train(
     ] = D.recipe,
     epochs: Annotated[int | None, _training("--epochs", help="Passes over the training images.")] = D.epochs,
     batch_size: Annotated[int | None, _training("--batch-size", help="Images per step.")] = D.batch_size,
-    lr: Annotated[float | None, _training("--lr", help="Learning rate.")] = D.lr,
+    lr: Annotated[
+        str | None,
+        _training(
+            "--lr", help="Learning rate; auto: found by a range test before the training.", choices=("NUMBER", "auto")
+        ),
+    ] = D.lr,  # type: ignore[assignment] # a number given from Python stays one
     momentum: Annotated[float | None, _training("--momentum", help="Momentum of SGD.")] = D.momentum,
     weight_decay: Annotated[float | None, _training("--weight-decay", help="Weight decay.")] = D.weight_decay,
     optimizer: Annotated[str | None, _training("--optimizer", help="Optimizer.", choices=OPTIMIZERS)] = D.optimizer,

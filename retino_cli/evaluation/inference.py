@@ -55,7 +55,7 @@ def batch_logits(model: nn.Module, images: Tensor, spec: PreprocessSpec, runtime
     size = asked = min(len(images), _FITTING.get(model, len(images)))
     while True:
         try:
-            logits = torch.cat([_logits(model, part, spec, runtime) for part in images.split(max(size, 1))])
+            logits = torch.cat([_logits(model, part, spec, runtime) for part in torch.split(images, max(size, 1))])
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

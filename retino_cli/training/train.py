@@ -33,6 +33,8 @@ from retino_cli.training.loop import TrainingSetup, train_epochs
 from retino_cli.training.losses import balanced_weights, build_loss
 from retino_cli.training.optimizer import build_optimizer
 from retino_cli.training.progress import Progress, pack_state, unpack_state
+from retino_cli.training.range_test import FOLDER as RANGE_TEST_FOLDER
+from retino_cli.training.range_test import RangeTest, find_rate, write_range_test
 
 MICRO_BATCH_TAG: Final = "retino.micro_batch"
 """Images that went through the model at once, of a run whose batches did not fit into memory. Resuming reads it."""
@@ -106,6 +108,7 @@ def train(
     if record is not None:
         starting.refuse_other_data(record, manifest)
     n_train = starting.count_training_images(manifest)
+    searching = config.lr_auto and config.lr is None  # a resumed run has its number
     config = resolve_config(config, n_train=n_train, native_size=starting.native_size(manifest))
     spec = starting.build_spec(config)
     # Weights first: a missing file is found before an hour of decoding, not after it.
@@ -146,6 +149,11 @@ def train(
         class_weights=class_weights,
         micro_batch=None if record is None else int(record.tags.get(MICRO_BATCH_TAG, 0)) or None,
     )
+    test: RangeTest | None = None
+    if searching:
+        with deterministic(config.deterministic):
+            setup, test = find_rate(setup, listen=hear)
+        config = setup.config
     if record is not None:
         run = store.resume_run(record.run_id)
     else:
@@ -159,6 +167,8 @@ def train(
         )
     with run, deterministic(config.deterministic):
         run.log_text(json.dumps(config.to_dict(), indent=2) + "\n", "config.json")
+        if test is not None:
+            run.write_folder(RANGE_TEST_FOLDER, partial(write_range_test, test, run.name))
         hear(
             RunStarted(
                 run_id=run.run_id,
