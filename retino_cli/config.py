@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from retino_cli.errors import UsageError
-from retino_cli.recipes import RECIPES, Recipe
+from retino_cli.recipes import FEW_PHOTOGRAPHS, RECIPES, Recipe
 
 ARCHITECTURES: Final = ("resnet18", "resnet34", "resnet50")
 BOTTLENECK_ARCHITECTURES: Final = ("resnet50",)
@@ -25,7 +25,7 @@ LOSSES: Final = ("ce", "focal", "ordinal")
 CLASS_WEIGHTS: Final = ("none", "balanced")
 CROPS: Final = ("retina", "none")
 NORMALISATIONS: Final = ("imagenet", "none")
-AUGMENTATIONS: Final = ("none", "flips", "strong")
+AUGMENTATIONS: Final = ("none", "flips", "free", "strong")
 SELECT_BY: Final = ("qwk", "accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "referable_auc", "loss")
 SPLITTINGS: Final = ("official", "patient")
 PRECISIONS: Final = ("auto", "float32", "bfloat16")
@@ -89,7 +89,7 @@ class TrainConfig:
     layer_decay: float = 1.0
     head_lr: float = 1.0
 
-    recipe: str = "strong"
+    recipe: str | None = None
     epochs: int | None = None
     batch_size: int | None = None
     optimizer: str | None = None
@@ -195,13 +195,17 @@ def resolve_config(config: TrainConfig, *, n_train: int, native_size: int) -> Tr
     ``n_train`` is the number of training images, ``native_size`` the side in pixels that most of them have (the shorter
     one). Images are never enlarged beyond it.
     """
-    recipe = RECIPES[config.recipe]
+    name = config.recipe or choose_recipe(
+        n_train=n_train, image_size=min(config.image_size or native_size, native_size)
+    )
+    recipe = RECIPES[name]
     image_size = config.image_size or _image_size(recipe, native_size)
     chosen = {name: value for name in _TAKEN_AS_THEY_ARE if (value := getattr(config, name)) is not None}
     chosen = {name: getattr(recipe, name) for name in _TAKEN_AS_THEY_ARE} | chosen
     from_scratch = not (config.pretrained or config.weights or config.init)
     return replace(
         config,
+        recipe=name,
         image_size=image_size,
         stem=None if is_timm(config.arch) else config.stem or stem_for(image_size),
         epochs=config.epochs or _epochs(recipe, n_train),
@@ -211,12 +215,25 @@ def resolve_config(config: TrainConfig, *, n_train: int, native_size: int) -> Tr
     )
 
 
+def choose_recipe(*, n_train: int, image_size: int) -> str:
+    """The recipe for ``n_train`` training images of ``image_size`` px a side: ``small`` up to 64 px, ``few`` for less
+    than 5,000 photographs, else ``strong``."""
+    if image_size <= SMALL_IMAGE:
+        return "small"
+    return "few" if n_train < FEW_PHOTOGRAPHS else "strong"
+
+
 def stem_for(image_size: int) -> str:
     """The first convolution that suits images of ``image_size`` px: ``3x3`` up to 64 px, else ``7x7``.
 
     The standard one leaves a 28 px picture one pixel at the end (MedMNIST's ResNets use the small one at 28 px, too).
     """
     return "3x3" if image_size <= SMALL_IMAGE else "7x7"
+
+
+def is_timm(arch: str) -> bool:
+    """Whether ``arch`` names a network of timm."""
+    return arch.startswith(TIMM_PREFIX) and len(arch) > len(TIMM_PREFIX)
 
 
 def _image_size(recipe: Recipe, native_size: int) -> int:
@@ -231,11 +248,6 @@ def _epochs(recipe: Recipe, n_train: int) -> int:
         return recipe.epochs
     scaled = round(recipe.epochs * (EYEPACS_TRAIN / max(n_train, 1)) ** 0.25)
     return int(min(max(scaled, recipe.epochs), MOST_EPOCHS))
-def is_timm(arch: str) -> bool:
-    """Whether ``arch`` names a network of timm."""
-    return arch.startswith(TIMM_PREFIX) and len(arch) > len(TIMM_PREFIX)
-
-
 
 
 def _batch_size(recipe: Recipe, arch: str, image_size: int) -> int:

@@ -14,7 +14,7 @@ from retino_cli import config as module
 from retino_cli.config import SMALL_IMAGE, TrainConfig, resolve_config
 from retino_cli.errors import UsageError
 from retino_cli.models import factory
-from retino_cli.recipes import LAB, RECIPES, STRONG
+from retino_cli.recipes import FEW_PHOTOGRAPHS, LAB, RECIPES, STRONG
 
 
 @pytest.mark.parametrize(
@@ -95,19 +95,22 @@ def test_a_recipe_fills_every_open_field_and_overrides_nothing(recipe: str) -> N
     may_stay_open |= {"workers", "run_name", "tracking_uri", "split_seed"}
     assert {field.name for field in fields(resolved) if getattr(resolved, field.name) is None} == may_stay_open
     chosen = {
-        "head": "lab" if recipe == "strong" else "linear",
-        "optimizer": "adamw",
+        "head": "linear" if recipe == "lab" else "lab",
+        "optimizer": "sgd" if recipe in ("few", "small") else "adamw",
         "momentum": 0.0,
         "weight_decay": 0.0,
-        "schedule": "constant" if recipe == "strong" else "cosine",
+        "warmup": 0.5,
+        "ema": 0.5,
+        "tta": recipe in ("strong", "lab"),
+        "schedule": "cosine" if recipe == "lab" else "constant",
         "loss": "focal",
         "class_weights": "balanced",
-        "crop": "none" if recipe == "strong" else "retina",
-        "normalisation": "none" if recipe == "strong" else "imagenet",
+        "crop": "retina" if recipe == "lab" else "none",
+        "normalisation": "imagenet" if recipe == "lab" else "none",
         "augmentation": "none",
-        "select_by": "loss",
-        "test_every_epoch": recipe == "strong",
-        "nesterov": recipe == "lab",
+        "select_by": "macro_f1",
+        "test_every_epoch": recipe != "lab",
+        "nesterov": recipe != "strong",
         "epochs": 3,
         "batch_size": 7,
         "lr": 0.5,
@@ -128,9 +131,21 @@ def test_the_lab_recipe_is_the_reports_setting() -> None:
         assert (config.optimizer, config.schedule, config.nesterov) == ("sgd", "constant", False)
 
 
+def test_the_recipe_is_chosen_by_the_size_and_the_number_of_the_images() -> None:
+    def chosen(n: int, size: int, **asked: object) -> str | None:
+        return resolve_config(TrainConfig(**asked), n_train=n, native_size=size).recipe  # type: ignore[arg-type] # any field
+
+    assert chosen(100_000, 28) == chosen(100, 64) == "small"
+    assert chosen(413, 2848) == chosen(FEW_PHOTOGRAPHS - 1, 65) == "few"
+    assert chosen(FEW_PHOTOGRAPHS, 65) == chosen(35_126, 512) == "strong"
+    assert chosen(35_126, 2848, image_size=64) == "small"  # what the network sees counts
+    assert chosen(413, 28, image_size=224) == "small"
+    assert chosen(413, 2848, recipe="lab") == "lab"
+
+
 def test_the_strong_recipe_is_scaled_to_the_data() -> None:
     def epochs(n: int) -> int | None:
-        return resolve_config(TrainConfig(), n_train=n, native_size=512).epochs
+        return resolve_config(TrainConfig(recipe="strong"), n_train=n, native_size=512).epochs
 
     assert epochs(35_126) == epochs(10**6) == STRONG.epochs == 25
     assert epochs(413) == round(25 * (35_126 / 413) ** 0.25)
@@ -142,12 +157,12 @@ def test_the_strong_recipe_is_scaled_to_the_data() -> None:
     ("native", "size"), [(2848, 512), (512, 512), (511, 480), (224, 224), (100, 96), (65, 64), (64, 64), (28, 28)]
 )
 def test_images_are_never_enlarged(native: int, size: int) -> None:
-    assert resolve_config(TrainConfig(), n_train=10, native_size=native).image_size == size
+    assert resolve_config(TrainConfig(recipe="strong"), n_train=10, native_size=native).image_size == size
 
 
 def test_the_learning_rate_depends_on_where_the_weights_come_from() -> None:
     def lr(**changes: object) -> float | None:
-        return resolve_config(TrainConfig(**changes), n_train=10, native_size=512).lr  # type: ignore[arg-type] # any field
+        return resolve_config(TrainConfig(recipe="strong", **changes), n_train=10, native_size=512).lr  # type: ignore[arg-type] # any field
 
     assert lr() == STRONG.lr_scratch
     assert lr(pretrained=True) == lr(weights=Path("x.pth")) == lr(init="latest") == STRONG.lr
