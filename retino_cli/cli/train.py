@@ -20,6 +20,7 @@ from retino_cli.config import (
     SCHEDULES,
     SELECT_BY,
     STEMS,
+    TIMM_PREFIX,
     TrainConfig,
 )
 from retino_cli.errors import UsageError
@@ -57,9 +58,12 @@ def train(
     val_fraction: o.ValFraction = D.val_fraction,
     split: o.Splitting = D.split,
     skip_unreadable: o.SkipUnreadable = D.skip_unreadable,
-    arch: Annotated[str, _model("--arch", help="Network.", choices=ARCHITECTURES)] = D.arch,
+    arch: Annotated[
+        str,
+        _model("--arch", help="Network; timm:NAME is one of timm's.", choices=(*ARCHITECTURES, f"{TIMM_PREFIX}NAME")),
+    ] = D.arch,
     pretrained: Annotated[
-        bool, _model("--pretrained/--no-pretrained", help="Start from torchvision's ImageNet weights.")
+        bool, _model("--pretrained/--no-pretrained", help="Start from torchvision's ImageNet weights, or timm's own.")
     ] = D.pretrained,
     weights: Annotated[
         Path | None, _model("--weights", help="Start from a .pth or .safetensors file.", default="none")
@@ -72,8 +76,21 @@ def train(
         str | None,
         _model("--stem", help="First convolution.", choices=STEMS, default="3x3 for 64 px and less"),
     ] = D.stem,
+    freeze: Annotated[
+        int,
+        _model(
+            "--freeze", help="Stages from the input that stay as they are; all: 5 of a ResNet, the head is trained."
+        ),
+    ] = D.freeze,
+    layer_decay: Annotated[
+        float, _model("--layer-decay", help="Factor of the learning rate from each stage to the one before it.")
+    ] = D.layer_decay,
+    head_lr: Annotated[float, _model("--head-lr", help="Factor of the head's learning rate.")] = D.head_lr,
     recipe: Annotated[
-        str, _training("--recipe", help="Named set of choices.", choices=tuple(RECIPES), default=True)
+        str | None,
+        _training(
+            "--recipe", help="Named set of choices.", choices=tuple(RECIPES), default="by size and number of the images"
+        ),
     ] = D.recipe,
     epochs: Annotated[int | None, _training("--epochs", help="Passes over the training images.")] = D.epochs,
     batch_size: Annotated[int | None, _training("--batch-size", help="Images per step.")] = D.batch_size,
@@ -168,13 +185,16 @@ def train(
     """Train one grader, keep the checkpoint that validation likes best, and evaluate it on test.
 
     Everything is stored in MLflow: settings, curves, predictions, figures, checkpoints. What is not given comes from
-    the recipe: `strong` (crop to the retina, 512 px, after Huang et al. 2023) or `lab` (the course lab's own setting).
+    the recipe: `small` (pictures of 64 px and less), `few` (less than 5,000 photographs), `strong` (512 px, after Huang
+    et al. 2023), or `lab` (the course lab's own setting). Which of the first three is chosen from the data and printed.
 
     Examples:
 
     retino train --arch resnet18 --pretrained
 
     retino train --data idrid --arch resnet50 --image-size 224 --epochs 30 --seed 1
+
+    retino train --data idrid --repeats 5
     """
     settings = {name: value for name, value in context.params.items() if name not in NO_SETTINGS}
     if resume is not None:

@@ -111,12 +111,15 @@ def _open_parent(store: Store, config: TrainConfig, manifest: Manifest) -> Activ
     )
     starting.start_model(resolved, store, load=True)  # weights that cannot be had are found before there is a run
     spec, runtime = starting.build_spec(resolved), choose_runtime(config.device, config.precision)
+    params = starting.run_params(resolved, spec, runtime)
+    if config.lr_auto and config.lr is None:
+        params.pop("lr")  # each seed finds its own
     name = starting.run_name(config, manifest).removesuffix(f"-s{config.seed}")
     return store.start_run(
         experiment=config.experiment,
         name=config.run_name or f"repeats-{name}",
         kind=REPEATS,
-        params=starting.run_params(resolved, spec, runtime),
+        params=params,
         tags={
             _KEY_TAG: key,
             "retino.data": manifest.name,
