@@ -55,7 +55,9 @@ def load_pretrained(model: nn.Module, arch: str, *, image_size: int) -> WeightsR
     with torch.random.fork_rng(devices=[]):
         try:
             donor = _create(arch, image_size, pretrained=True)
-        except (OSError, RuntimeError, ValueError) as error:
+        except UsageError:
+            raise
+        except Exception as error:  # the hub's client passes on what its network library raises
             reason = (str(error).strip().splitlines() or [""])[0] or type(error).__name__
             raise WeightsError(
                 f"timm's weights for '{name}' cannot be had: {reason}",
@@ -109,7 +111,7 @@ def _config(arch: str) -> Any:
 
 def _tags_with_weights(name: str) -> str:
     base = name.split(".")[0]
-    tags = _timm().list_pretrained(f"{base}.*") + _timm().list_pretrained(base)
+    tags = [tag for tag in _timm().list_pretrained(f"{base}*") if tag.split(".")[0] == base]
     return f"There are: {', '.join(TIMM_PREFIX + tag for tag in tags)}." if tags else "Start from --weights FILE."
 
 

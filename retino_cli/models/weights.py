@@ -263,11 +263,11 @@ def _check_body(
             return
         problem = f"it also has {surplus[0]}"
     found, wanted = _recognise(given), _recognise(own) if naming is _RESNET else naming.kind
-    asked = f"you asked for {wanted}" if wanted else "the model is another one"
+    asked = f", you asked for {wanted}" if wanted else ", the model is another one"
     if found and found != wanted:
-        problem += f": this looks like {found}, {asked}"
+        problem += f": this looks like {found}{asked}"
     elif not found:
-        problem += f": this does not look like {naming.kind}, {asked}"
+        problem += f": this does not look like {naming.kind}{asked if naming is _RESNET else ''}"
     hint = f"Use --arch {found}." if naming is _RESNET and found != wanted and found in ARCHITECTURES else ""
     raise WeightsError(f"{source} does not fit: {problem}.", hint)
 
