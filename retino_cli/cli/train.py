@@ -78,9 +78,7 @@ def train(
     ] = D.stem,
     freeze: Annotated[
         int,
-        _model(
-            "--freeze", help="Stages from the input that stay as they are; all: 5 of a ResNet, the head is trained."
-        ),
+        _model("--freeze", help="How many stages, from the input on, stay as they are. A ResNet has 5, then the head."),
     ] = D.freeze,
     layer_decay: Annotated[
         float, _model("--layer-decay", help="Factor of the learning rate from each stage to the one before it.")
