@@ -6,6 +6,7 @@ Networks of timm tell of themselves: ``get_classifier`` names the head, ``group_
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -89,21 +90,32 @@ def target_layer(model: nn.Module, *, image_size: int) -> TargetLayer:
     """
     if isinstance(model, ResNet):
         return TargetLayer("layer4", model.layer4, _as_it_is)
-    if (tokens := _token_layer(model)) is not None:
-        return tokens
-    found: list[tuple[str, nn.Module]] = []
-
-    def look(name: str, module: nn.Module, output: Any) -> None:
-        if not isinstance(output, Tensor):
-            return
-        if output.ndim == 3 and output.shape[1] > 1:
-            found.clear()  # tokens: what was a map before is the embedding only
-        elif output.ndim == 4 and _is_spatial(output, channels_last):
-            found.append((name, module))
-
+    shapes = _output_shapes(model, image_size)
     channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
+    found = _find_tokens(model, shapes)
+    for name, shape in reversed(shapes):
+        if found is not None or (len(shape) == 3 and shape[1] > 1):
+            break  # tokens of a form that is not known: a map before them is the embedding only
+        if len(shape) == 4 and math.prod(shape[1:3] if channels_last else shape[2:]) > 1:
+            found = TargetLayer(name, model.get_submodule(name), _channels_first if channels_last else _as_it_is)
+    if found is None:
+        raise UsageError(
+            f"{type(model).__name__} shows no map that Grad-CAM could use at {image_size} px.",
+            "Convolutional networks and plain vision transformers do.",
+        )
+    return found
+
+
+def _output_shapes(model: nn.Module, image_size: int) -> list[tuple[str, tuple[int, ...]]]:
+    """Module and shape of its output, in the order in which a picture of ``image_size`` px passes them."""
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+
+    def look(name: str, output: Any) -> None:
+        if isinstance(output, Tensor):
+            shapes.append((name, tuple(output.shape)))
+
     hooks = [
-        module.register_forward_hook(lambda module, _inputs, output, name=name: look(name, module, output))
+        module.register_forward_hook(lambda _module, _inputs, output, name=name: look(name, output))
         for name, module in model.named_modules()
     ]
     try:
@@ -111,12 +123,24 @@ def target_layer(model: nn.Module, *, image_size: int) -> TargetLayer:
     finally:
         for hook in hooks:
             hook.remove()
-    if not found:
-        raise UsageError(
-            f"{type(model).__name__} shows no map that Grad-CAM could use at {image_size} px.",
-            "Convolutional networks and plain vision transformers do.",
-        )
-    return TargetLayer(*found[-1], _channels_first if channels_last else _as_it_is)
+    return shapes
+
+
+def _find_tokens(model: nn.Module, shapes: list[tuple[str, tuple[int, ...]]]) -> TargetLayer | None:
+    """The layer of a plain vision transformer, whose tokens are those of the patches, row by row, behind others."""
+    blocks, grid = getattr(model, "blocks", None), getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    if not isinstance(blocks, nn.Sequential | nn.ModuleList) or grid is None:
+        return None
+    height, width = grid
+    name = f"blocks.{len(blocks) - 1}.norm1"
+    if not any(seen == name and len(shape) == 3 and shape[1] >= height * width for seen, shape in shapes):
+        return None
+
+    def to_map(tokens: Tensor) -> Tensor:
+        patches = tokens[:, -height * width :]  # (B, h w, C)
+        return patches.transpose(1, 2).reshape(len(patches), -1, height, width)
+
+    return TargetLayer(name, model.get_submodule(name), to_map)
 
 
 def try_out(model: nn.Module, *, image_size: int) -> Tensor:
@@ -131,29 +155,6 @@ def try_out(model: nn.Module, *, image_size: int) -> Tensor:
         for module, training in modes.items():
             module.training = training
     return logits
-
-
-def _token_layer(model: nn.Module) -> TargetLayer | None:
-    """The layer of a plain vision transformer; None for everything else."""
-    blocks, grid = getattr(model, "blocks", None), getattr(getattr(model, "patch_embed", None), "grid_size", None)
-    prefix = getattr(model, "num_prefix_tokens", None)
-    if not isinstance(blocks, nn.Sequential) or not isinstance(prefix, int) or grid is None:
-        return None
-    norm = getattr(blocks[-1], "norm1", None)
-    if not isinstance(norm, nn.Module):
-        return None
-    height, width = grid
-
-    def to_map(tokens: Tensor) -> Tensor:
-        patches = tokens[:, prefix:]  # (B, h w, C)
-        return patches.transpose(1, 2).reshape(len(patches), -1, height, width)
-
-    return TargetLayer(f"blocks.{len(blocks) - 1}.norm1", norm, to_map)
-
-
-def _is_spatial(output: Tensor, channels_last: bool) -> bool:
-    height, width = output.shape[1:3] if channels_last else output.shape[2:]
-    return height * width > 1
 
 
 def _as_it_is(output: Tensor) -> Tensor:
