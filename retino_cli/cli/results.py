@@ -105,6 +105,8 @@ def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
         _print_groups(console, comparison)
     for sentence in comparison.sentences:
         console.print(sentence, markup=False, soft_wrap=True, style="bold")
+    for caution in comparison.cautions:
+        console.print(caution, markup=False, soft_wrap=True, style="yellow")
     _warn_of_collapse(comparison.runs)
     if comparison.disagreements:
         widest = ", ".join(

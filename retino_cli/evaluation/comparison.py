@@ -9,7 +9,7 @@ import numpy as np
 
 from retino_cli.evaluation.evaluation import Intervals, Metrics, plain_intervals, plain_metrics, plain_reasons
 from retino_cli.evaluation.metrics import LOWER_IS_BETTER, METRIC_NAMES, Undefined
-from retino_cli.evaluation.pairs import Pair
+from retino_cli.evaluation.pairs import HEADLINE, Pair
 
 OF_THE_DATA = ("majority_accuracy",)
 """Metrics that are the same whoever predicts."""
@@ -80,6 +80,27 @@ class Comparison:
         """The verdicts."""
         return tuple(pair.sentence for pair in self.pairs)
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Where a verdict on groups says better, but their runs scatter too much for it: Welch's t-test over the runs
+        has p > 0.05. The verdict's interval is about the images alone."""
+        if len(self.groups) < 2:
+            return ()
+        found = []
+        for pair in self.pairs:
+            one, other = self.groups[pair.a], self.groups[pair.b]
+            for name in HEADLINE:
+                if name not in pair.differences or not pair.settled(name):
+                    continue
+                p_value = _welch(one, other, name)
+                if p_value is not None and p_value > 0.05:
+                    found.append(
+                        f"Other seeds may turn this round: {one.label} and {other.label} have {name} "
+                        f"{format_group(one, name)} and {format_group(other, name)} over {len(one.members)} and "
+                        f"{len(other.members)} runs (Welch's t-test, p = {p_value:.2f})."
+                    )
+        return tuple(found)
+
     def name_group(self, group: Group) -> str:
         """Its label, with how many runs it has, and how many of them have collapsed."""
         collapsed = sum(self.runs[place].collapsed is not None for place in group.members)
@@ -104,6 +125,7 @@ class Comparison:
             "split": self.split,
             "n_images": self.n_images,
             "verdicts": list(self.sentences),
+            "cautions": list(self.cautions),
             "differing_params": {name: list(values) for name, values in self.differing.items()},
             "runs": [
                 {
@@ -134,7 +156,7 @@ class Comparison:
         """Verdicts and tables in Markdown; the best value of a row is bold."""
         names = [_plain(run.label) for run in self.runs]
         lines = [f"# Comparison on {self.split}, {self.n_images} images", ""]
-        lines += [f"- {sentence}" for sentence in self.sentences]
+        lines += [f"- {sentence}" for sentence in (*self.sentences, *self.cautions)]
         if self.groups:
             lines += ["", "## Groups: mean and standard deviation", ""]
             lines += [
@@ -159,6 +181,19 @@ def format_group(group: Group, metric: str) -> str:
         return "n/a"
     deviation = group.deviation[metric]
     return f"{group.mean[metric]:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+
+
+def _welch(one: Group, other: Group, metric: str) -> float | None:
+    """p of Welch's t-test (Biometrika 34 (1947) 28-35) over the runs; None with one run, or without any scatter."""
+    a, b = one.deviation.get(metric), other.deviation.get(metric)
+    if a is None or b is None or a == b == 0:
+        return None
+    from scipy.stats import ttest_ind_from_stats
+
+    test = ttest_ind_from_stats(
+        one.mean[metric], a, len(one.members), other.mean[metric], b, len(other.members), equal_var=False
+    )
+    return float(test.pvalue)
 
 
 def _plain(label: str) -> str:

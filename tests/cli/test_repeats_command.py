@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from commands import Retino, Spawn
 from samples import make_predictions, store_run
+from scipy.stats import ttest_ind
 
 from retino_cli.evaluation.predictions import write_predictions
 from retino_cli.tracking import open_store
@@ -130,6 +131,20 @@ def test_repeats_are_compared_as_groups(workplace: Path, retino: Retino) -> None
     text = open_store().download(record.run_id, "comparison/comparison.md").read_text()
     assert "| metric | good (n = 4) | poor (n = 3) |" in text
     assert "| accuracy | 0.8750 ± 0.0645 | 0.4000 ± 0.1000 |" in text
+
+
+def test_better_by_the_images_but_not_by_the_seeds_is_said(workplace: Path, retino: Retino) -> None:
+    mistakes = ([2, 4, 6, 30], [20, 24, 28, 12])
+    for name, wrong in zip(("one", "other"), mistakes, strict=True):
+        store_repeats(name, wrong)
+    document = json.loads(retino("compare", "one", "other", "--json").out)
+    assert document["pairs"][0]["differences"]["accuracy"]["high"] < 0
+    expected = ttest_ind(*([1 - wrong / 40 for wrong in group] for group in mistakes), equal_var=False).pvalue
+    (caution,) = [text for text in document["cautions"] if "accuracy" in text]
+    assert f"(Welch's t-test, p = {expected:.2f})" in caution
+    assert caution in retino("compare", "one", "other").out
+    store_repeats("steady", [2, 3, 4])
+    assert json.loads(retino("compare", "steady", "other", "--json").out)["cautions"] == []
 
 
 def test_repeats_stand_beside_runs_files_and_namesakes(workplace: Path, retino: Retino) -> None:
