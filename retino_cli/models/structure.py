@@ -81,7 +81,8 @@ def _timm_groups(model: nn.Module) -> dict[str, list[str]]:
 
 def target_layer(model: nn.Module, *, image_size: int) -> TargetLayer:
     """The last module whose output is still a map: ``layer4``; in networks of timm, what a trial on one black picture
-    of ``image_size`` px shows to be the last map of more than one pixel.
+    shows to be the last map of more than one pixel. The picture has ``image_size`` px, or the size that the network was
+    made for where that is larger: of a small one, the last map may be a single pixel.
 
     In vision transformers it is the first norm of the last block: behind the attention of that block only the class
     token goes on to the head, so that the gradient by the other tokens is zero there.
@@ -90,7 +91,7 @@ def target_layer(model: nn.Module, *, image_size: int) -> TargetLayer:
     """
     if isinstance(model, ResNet):
         return TargetLayer("layer4", model.layer4, _as_it_is)
-    shapes = _output_shapes(model, image_size)
+    shapes = _output_shapes(model, _trial_size(model, image_size))
     channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
     found = _find_tokens(model, shapes)
     for name, shape in reversed(shapes):
@@ -104,6 +105,12 @@ def target_layer(model: nn.Module, *, image_size: int) -> TargetLayer:
             "Convolutional networks and plain vision transformers do.",
         )
     return found
+
+
+def _trial_size(model: nn.Module, image_size: int) -> int:
+    description: dict[str, Any] = getattr(model, "pretrained_cfg", {})
+    fixed = description.get("fixed_input_size", False)
+    return image_size if fixed else max(image_size, description.get("input_size", (3, 0, 0))[-1])
 
 
 def _output_shapes(model: nn.Module, image_size: int) -> list[tuple[str, tuple[int, ...]]]:

@@ -89,6 +89,12 @@ def test_target_layer_gives_a_map_that_every_grade_depends_on(arch: str, model: 
     assert bool((target.to_map(gradient).abs().sum(dim=1) > 0).all())  # in every place, also with a class token
 
 
+def test_small_pictures_do_not_move_the_target_into_the_middle_of_the_network() -> None:
+    """At 32 px the last map is a single pixel, as that of pooled features is."""
+    for arch, name in (("timm:test_efficientnet", "bn2"), ("timm:mobilenetv3_small_050", "blocks")):
+        assert target_layer(build_model(arch, image_size=32), image_size=32).name == name
+
+
 def test_tokens_are_laid_out_row_by_row() -> None:
     model = build_model("timm:test_vit", image_size=SIZE)
     target = target_layer(model, image_size=SIZE)

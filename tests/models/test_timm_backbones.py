@@ -98,7 +98,9 @@ def test_unknown_name_is_answered_with_near_ones() -> None:
     assert "timm:convnext_tiny.in12k_ft_in1k" in caught.value.hint
 
 
-def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    info = CheckpointInfo("timm:test_resnet", "linear", "", 0.25, PreprocessSpec(), {}, 1, {}, {}, {}, "0")
+    save_checkpoint(tmp_path / "best", make("test_resnet"), info)
     original = builtins.__import__
 
     def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -110,6 +112,9 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(UsageError, match="needs timm, which is not installed") as caught:
         make("test_resnet")
     assert "pip install 'retino[timm]'" in caught.value.hint
+    with pytest.raises(WeightsError, match=r"checkpoint\.json: .* needs timm") as unreadable:
+        load_checkpoint(tmp_path / "best")
+    assert "pip install 'retino[timm]'" in unreadable.value.hint
     build_model("resnet18")  # needs none of it
 
 
