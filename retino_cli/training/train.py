@@ -111,6 +111,8 @@ def train(
     searching = config.lr_auto and config.lr is None  # a resumed run has its number
     config = resolve_config(config, n_train=n_train, native_size=starting.native_size(manifest))
     spec = starting.build_spec(config)
+    if record is not None:
+        spec = starting.spec_as_trained(spec, record)
     # Weights first: a missing file is found before an hour of decoding, not after it.
     model, report = starting.start_model(config, store, load=record is None)
     if report is not None:
