@@ -68,7 +68,11 @@ def _timm_groups(model: nn.Module) -> dict[str, list[str]]:
     from timm.models import group_parameters
 
     head = set(head_parameters(model))
-    matcher = _of_timm(model, "group_matcher")(coarse=True)
+    matching = _of_timm(model, "group_matcher")
+    try:
+        matcher = matching(coarse=True)
+    except (AssertionError, NotImplementedError):  # some know their blocks only
+        matcher = matching(coarse=False)
     groups: list[list[str]] = []
     for number, found in sorted(group_parameters(model, matcher).items()):
         names = [name for name in found if name not in head]
@@ -92,13 +96,13 @@ def target_layer(model: nn.Module, *, image_size: int) -> TargetLayer:
     if isinstance(model, ResNet):
         return TargetLayer("layer4", model.layer4, _as_it_is)
     shapes = _output_shapes(model, _trial_size(model, image_size))
-    channels_last = str(getattr(model, "output_fmt", "NCHW")).endswith("NHWC")
     found = _find_tokens(model, shapes)
     for name, shape in reversed(shapes):
         if found is not None or (len(shape) == 3 and shape[1] > 1):
             break  # tokens of a form that is not known: a map before them is the embedding only
-        if len(shape) == 4 and math.prod(shape[1:3] if channels_last else shape[2:]) > 1:
-            found = TargetLayer(name, model.get_submodule(name), _channels_first if channels_last else _as_it_is)
+        last = len(shape) == 4 and _is_channels_last(model, shape)
+        if len(shape) == 4 and math.prod(shape[1:3] if last else shape[2:]) > 1:
+            found = TargetLayer(name, model.get_submodule(name), _channels_first if last else _as_it_is)
     if found is None:
         raise UsageError(
             f"{type(model).__name__} shows no map that Grad-CAM could use at {image_size} px.",
@@ -162,6 +166,13 @@ def try_out(model: nn.Module, *, image_size: int) -> Tensor:
         for module, training in modes.items():
             module.training = training
     return logits
+
+
+def _is_channels_last(model: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether an output (B, ., ., .) is (B, h, w, C). Not every network that has it so says so."""
+    features = getattr(model, "num_features", None)
+    said = str(getattr(model, "output_fmt", "")).endswith("NHWC")
+    return said or (shape[3] == features and shape[1] != features)
 
 
 def _as_it_is(output: Tensor) -> Tensor:

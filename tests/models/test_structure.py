@@ -113,3 +113,38 @@ def test_our_stages(arch: str) -> None:
     stages = body_stages(build_model(arch, stem="3x3"))
     assert [stage.name for stage in stages] == ["stem", "layer1", "layer2", "layer3", "layer4"]
     assert stages[0].parameters == ("conv1.weight", "bn1.weight", "bn1.bias")
+
+
+class Unsaid(torch.nn.Module):
+    """As some networks of timm are: channels last without saying so, and stages by block only."""
+
+    num_features = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = torch.nn.Conv2d(3, 8, kernel_size=16, stride=16)
+        self.norm = torch.nn.LayerNorm(8)
+        self.head = torch.nn.Linear(8, 5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.norm(self.embed(images).permute(0, 2, 3, 1)).mean(dim=(1, 2)))
+        return logits
+
+    def get_classifier(self) -> torch.nn.Module:
+        return self.head
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        if coarse:
+            raise AssertionError("coarse grouping is not implemented")
+        return {"stem": r"^embed", "blocks": r"^norm"}
+
+
+def test_what_a_network_does_not_say_is_found_out() -> None:
+    model = Unsaid()
+    target = target_layer(model, image_size=SIZE)
+    assert target.name == "norm"
+    assert target.to_map(torch.zeros(2, 4, 3, 8)).shape == (2, 8, 4, 3)
+    assert [stage.parameters for stage in body_stages(model)] == [
+        ("embed.weight", "embed.bias"),
+        ("norm.weight", "norm.bias"),
+    ]
