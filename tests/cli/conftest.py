@@ -65,6 +65,19 @@ def quick_flags(synthetic_data: Path) -> tuple[object, ...]:
     """Flags of a training that takes a second or two."""
     return (
         *("--data", synthetic_data, "--arch", "resnet18", "--stem", "7x7", "--image-size", 32, "--epochs", 1),
-        *("--batch-size", 16, "--lr", 0.01, "--precision", "float32", "--device", "cpu", "--val-fraction", 0.25),
+        *(
+            "--recipe",
+            "strong",
+            "--batch-size",
+            16,
+            "--lr",
+            0.01,
+            "--precision",
+            "float32",
+            "--device",
+            "cpu",
+            "--val-fraction",
+            0.25,
+        ),
         *("--workers", 1),
     )
