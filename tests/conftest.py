@@ -91,9 +91,11 @@ def workplace(
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Empty files in place of figures, which take a third of a small training's time."""
 
-    def save(_figure: object, path: Path) -> None:
-        for suffix in (".png", ".svg"):
-            path.with_name(path.name + suffix).touch()
+    def save(_figure: object, path: Path) -> list[Path]:
+        files = [path.with_name(path.name + suffix) for suffix in (".png", ".svg")]
+        for file in files:
+            file.touch()
+        return files
 
     monkeypatch.setattr("retino_cli.figures.style.save", save)
 

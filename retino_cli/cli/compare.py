@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from retino_cli.cli import options as o
+from retino_cli.figures.formats import figure_formats
 
 
 def compare(
@@ -25,6 +26,7 @@ def compare(
             show_default="repeats are groups",
         ),
     ] = None,
+    figure_format: o.FigureFormat = o.FIGURE_FORMAT,
     tracking_uri: o.TrackingUri = None,
     as_json: o.Json = False,
 ) -> None:
@@ -49,6 +51,6 @@ def compare(
     from retino_cli.cli.results import print_comparison
     from retino_cli.evaluation.compare import compare as run_comparison
 
-    with Display(quiet=as_json):
+    with figure_formats(figure_format), Display(quiet=as_json):
         comparison = run_comparison(runs, split=split, group_by=group_by, tracking_uri=tracking_uri)
     print_comparison(comparison, as_json=as_json)

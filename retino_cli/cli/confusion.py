@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from retino_cli.cli import options as o
+from retino_cli.figures.formats import figure_formats
 
 
 def confusion(
@@ -19,13 +20,14 @@ def confusion(
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the pictures to this folder, too.", show_default="MLflow only")
     ] = None,
+    figure_format: o.FigureFormat = o.FIGURE_FORMAT,
     tracking_uri: o.TrackingUri = None,
     as_json: o.Json = False,
 ) -> None:
     """Show the confusion matrix of one run, or of several side by side.
 
     Rows are true grades, columns predicted ones; counts with the share of the row. The pictures (counts and
-    row-normalised, PNG and SVG) are stored in MLflow, and in a folder of your choice.
+    row-normalised) are stored in MLflow, and in a folder of your choice.
 
     Example:
 
@@ -36,7 +38,7 @@ def confusion(
     from retino_cli.evaluation.confusion_report import draw_confusions
     from retino_cli.evaluation.evaluation import OF_A_FILE
 
-    with Display(quiet=as_json):
+    with figure_formats(figure_format), Display(quiet=as_json):
         report = draw_confusions(runs, split=split, out=out, tracking_uri=tracking_uri)
     if as_json:
         print_json(report.to_dict())

@@ -9,6 +9,7 @@ import typer
 
 from retino_cli.cli import options as o
 from retino_cli.errors import UsageError
+from retino_cli.figures.formats import figure_formats
 
 FILE_PANEL, POINT_PANEL = "Somebody else's predictions", "Operating point and eyes"
 
@@ -91,6 +92,7 @@ def evaluate(
     precision: o.Precision = "auto",
     tta: o.Tta = None,
     workers: o.Workers = None,
+    figure_format: o.FigureFormat = o.FIGURE_FORMAT,
     tracking_uri: o.TrackingUri = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -124,7 +126,7 @@ def evaluate(
     from retino_cli.cli.display import Display
     from retino_cli.cli.results import print_evaluation
 
-    with Display(quiet=quiet or as_json) as display:
+    with figure_formats(figure_format), Display(quiet=quiet or as_json) as display:
         if predictions is not None:
             from retino_cli.evaluation.evaluate_file import PredictionColumns, evaluate_predictions
 

@@ -9,6 +9,7 @@ import typer
 
 from retino_cli.cli import options as o
 from retino_cli.config import TrainConfig
+from retino_cli.figures.formats import figure_formats
 
 D = TrainConfig
 
@@ -40,6 +41,7 @@ def lab(
     precision: o.Precision = D.precision,
     workers: o.Workers = D.workers,
     experiment: o.Experiment = "lab",
+    figure_format: o.FigureFormat = o.FIGURE_FORMAT,
     tracking_uri: o.TrackingUri = D.tracking_uri,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
@@ -76,6 +78,6 @@ def lab(
     )
     named = {"resnet18": weights_resnet18, "resnet50": weights_resnet50}
     weights = {arch: path for arch, path in named.items() if path is not None}
-    with Display(quiet=quiet or as_json) as display:
+    with figure_formats(figure_format), Display(quiet=quiet or as_json) as display:
         report = run_lab(config, weights=weights, scratch_only=scratch_only, listen=display)
     print_lab(report, as_json=as_json)

@@ -8,10 +8,17 @@ from typing import Annotated
 import typer
 
 from retino_cli.config import TrainConfig
+from retino_cli.figures.formats import DEFAULT_FORMATS, FORMATS, parse_formats
 
 LAYOUT_NAMES = "lab|eyepacs|aptos|idrid|messidor2|deepdrid|ddr|medmnist|folders|csv"
 FROM_RECIPE = "from the recipe"
 DATA_PANEL, MODEL_PANEL, TRAINING_PANEL, RUN_PANEL = "Data", "Model", "Training", "Run"
+
+
+def _check_formats(given: list[str]) -> list[str]:
+    """An unknown format is answered before anything is computed."""
+    return list(parse_formats(given))
+
 
 Data = Annotated[
     Path,
@@ -139,5 +146,18 @@ Quiet = Annotated[
 ]
 Split = Annotated[str | None, typer.Option("--split", metavar="test|val|train|all", help="Which images.")]
 
+FigureFormat = Annotated[
+    list[str],
+    typer.Option(
+        "--figure-format",
+        metavar="|".join(FORMATS),
+        envvar="RETINO_FIGURE_FORMAT",
+        help="Formats of the figures, with commas or repeated.",
+        callback=_check_formats,
+        rich_help_panel=RUN_PANEL,
+    ),
+]
+
 EPOCHS_HELP = "Passes over the training images."
 DEFAULTS = TrainConfig
+FIGURE_FORMAT = list(DEFAULT_FORMATS)

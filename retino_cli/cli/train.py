@@ -24,11 +24,23 @@ from retino_cli.config import (
     TrainConfig,
 )
 from retino_cli.errors import UsageError
+from retino_cli.figures.formats import figure_formats
 from retino_cli.recipes import RECIPES
 
 D = TrainConfig
-NO_SETTINGS = ("repeats", "resume", "as_json", "quiet")
-RESUMABLE = ("resume", "epochs", "patience", "data", "device", "workers", "tracking_uri", "as_json", "quiet")
+NO_SETTINGS = ("repeats", "resume", "figure_format", "as_json", "quiet")
+RESUMABLE = (
+    "resume",
+    "epochs",
+    "patience",
+    "data",
+    "device",
+    "workers",
+    "figure_format",
+    "tracking_uri",
+    "as_json",
+    "quiet",
+)
 
 
 def _model(*names: str, help: str, choices: tuple[str, ...] = (), default: str | bool = True) -> Any:
@@ -168,6 +180,7 @@ def train(
     workers: o.Workers = D.workers,
     experiment: o.Experiment = D.experiment,
     run_name: o.RunName = D.run_name,
+    figure_format: o.FigureFormat = o.FIGURE_FORMAT,
     tracking_uri: o.TrackingUri = D.tracking_uri,
     resume: Annotated[
         str | None,
@@ -206,12 +219,13 @@ def train(
     if repeats > 1:
         from retino_cli.cli.repeats import run_repeats
 
-        run_repeats(config, repeats, as_json=as_json, quiet=quiet)
+        with figure_formats(figure_format):
+            run_repeats(config, repeats, as_json=as_json, quiet=quiet)
         return
     from retino_cli.cli.display import Display
     from retino_cli.training.train import train as run_training
 
-    with Display(quiet=quiet or as_json) as display:
+    with figure_formats(figure_format), Display(quiet=quiet or as_json) as display:
         try:
             result = run_training(config, resume=resume, listen=display)
         except KeyboardInterrupt:

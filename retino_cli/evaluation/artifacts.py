@@ -20,7 +20,7 @@ from retino_cli.figures.roc import draw_precision_recall, draw_roc
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write into ``folder``: metrics.json; predictions.csv, from which it can be computed again; as PNG and SVG the
+    """Write into ``folder``: metrics.json; predictions.csv, from which it can be computed again; as figures the
     confusion matrix (counts and row-normalised), the reliability diagram, and ROC and precision-recall of referable DR
     with the operating point marked, each where the predictions have what it needs."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,9 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
             style.save(figure, folder / "precision_recall")
 
 
-def draw_matrices(matrices: list[tuple[str, np.ndarray]], folder: Path, name: str) -> None:
-    """Confusion matrices side by side: ``name`` with counts, ``name``_normalised by row; as PNG and SVG."""
-    style.save(draw_confusion(matrices), folder / name)
-    style.save(draw_confusion(matrices, normalise=True), folder / f"{name}_normalised")
+def draw_matrices(matrices: list[tuple[str, np.ndarray]], folder: Path, name: str) -> list[Path]:
+    """Confusion matrices side by side: ``name`` with counts, ``name``_normalised by row; the files."""
+    return [
+        *style.save(draw_confusion(matrices), folder / name),
+        *style.save(draw_confusion(matrices, normalise=True), folder / f"{name}_normalised"),
+    ]

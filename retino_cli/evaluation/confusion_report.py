@@ -47,7 +47,7 @@ def draw_confusions(
 ) -> ConfusionReport:
     """Draw the confusion matrices of runs, or of files of predictions, side by side: counts and shares of the row.
 
-    The pictures, PNG and SVG, are stored in MLflow as a run of kind ``confusion``, and written to the folder ``out``
+    The pictures are stored in MLflow as a run of kind ``confusion``, and written to the folder ``out``
     where one is given. The runs may have been judged on different images: each matrix stands for itself.
     """
     store = open_store(tracking_uri)
@@ -72,12 +72,11 @@ def draw_confusions(
     ) as active:
 
         def write(folder: Path) -> None:
-            folder.mkdir(parents=True, exist_ok=True)
             draw_matrices(matrices, folder, "confusion_matrix")
 
         active.write_folder(shown, write)
         files: list[Path] = []
         if out is not None:
-            write(out)
-            files = sorted(out.glob("confusion_matrix*"))
+            out.mkdir(parents=True, exist_ok=True)
+            files = draw_matrices(matrices, out, "confusion_matrix")
     return ConfusionReport(active.run_id, shown, ids, tuple(matrices), splits, tuple(files))

@@ -67,13 +67,13 @@ def draw_comparison(
     if not runs:
         raise ValueError("there is no run to compare")
     judged = "epoch_test" if all(_points(history, f"epoch_test/{metric}")[0] for _, history in runs) else "val"
-    names = [style.wrap(name, 62, max_lines=2) for name, _ in runs]
-    columns = 1 if max(len(line) for name in names for line in name.split("\n")) > 30 else 2
+    names = [style.wrap(name, 44, max_lines=2) for name, _ in runs]
+    columns = 1 if max(len(line) for name in names for line in name.split("\n")) > 18 else 2
     lines = sum(name.count("\n") + 1 for name in names) / columns
     with style.house_style():
-        figure = style.new_figure(5.0, 3.2 + 0.16 * math.ceil(lines))
+        figure = style.new_figure(style.COLUMN_WIDTH, 2.6 + 0.145 * math.ceil(lines) + (0.25 if title else 0.0))
         if title:
-            figure.suptitle(style.wrap(title, 64, max_lines=2))
+            figure.suptitle(style.wrap(title, 46, max_lines=2))
         axes = figure.subplots()
         handles = []
         for index, (name, (_, history)) in enumerate(zip(names, runs, strict=True)):
@@ -88,7 +88,15 @@ def draw_comparison(
             kinds.append(_majority_handle(majority))
         _finish(axes, [epoch for _, history in runs for epoch in history], dict(_PANELS).get(metric, metric))
         # Above the axes what a line style means, below them what a colour means: neither can cover a curve.
-        axes.legend(handles=kinds, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(kinds), borderaxespad=0.2)
+        axes.legend(
+            handles=kinds,
+            loc="lower left",
+            bbox_to_anchor=(-0.1, 1.0),
+            ncols=len(kinds),
+            borderaxespad=0.2,
+            columnspacing=1.0,
+            handlelength=1.8,
+        )
         figure.legend(handles=handles, loc="outside lower center", ncols=min(columns, len(handles)), labelspacing=0.35)
     return figure
 

@@ -24,8 +24,8 @@ def draw_range_test(
     says that the training diverges.
     """
     with style.house_style():
-        figure = style.new_figure(5.0, 3.0)
-        figure.suptitle(style.wrap(title, 64, max_lines=2))
+        figure = style.new_figure(style.COLUMN_WIDTH, 2.6)
+        figure.suptitle(style.wrap(title, 46, max_lines=2))
         axes = figure.subplots()
         blue, red = style.TRACES[0], style.TRACES[1]
         axes.plot(rates, losses, linestyle="none", marker=".", color=style.MUTED, alpha=0.5, label="loss", gid="loss")
@@ -50,5 +50,5 @@ def draw_range_test(
             high = float(max(np.quantile(half, 0.98), smoothed[: len(half)].max()))
             span = max(high - low, 0.1 * abs(high), 1e-6)
             axes.set_ylim(low - _ROOM * span, high + _ROOM * span)
-        figure.legend(loc="outside lower center", ncols=4)
+        figure.legend(loc="outside lower center", ncols=2)
     return figure

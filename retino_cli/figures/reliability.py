@@ -26,14 +26,15 @@ def draw_reliability(runs: Sequence[tuple[str, Reliability]], *, title: str = ""
     if not 1 <= len(runs) <= _MAX_PANELS:
         raise ValueError(f"{len(runs)} runs to draw; there is room for one to {_MAX_PANELS}")
     with style.house_style():
-        figure = style.new_figure(max(3.4, 2.3 * len(runs) + 0.5), 3.6 + (0.25 if title else 0.0))
+        width = style.COLUMN_WIDTH if len(runs) == 1 else style.FULL_WIDTH
+        figure = style.new_figure(width, 3.4 + (0.25 if title else 0.0))
         if title:
-            figure.suptitle(style.wrap(title, 40 * len(runs), max_lines=2))
+            figure.suptitle(style.wrap(title, round(14 * width), max_lines=2))
         panels = figure.subplots(2, len(runs), sharex=True, squeeze=False, height_ratios=(3, 1))
         for index, (name, bins) in enumerate(runs):
             top, bottom = panels[:, index]
             _draw_points(top, bins, style.trace(index))
-            top.set_title(style.wrap(name, 34), pad=5)
+            top.set_title(style.wrap(name, 44 if len(runs) == 1 else 80 // len(runs)), pad=5)
             _draw_histogram(bottom, bins, style.trace(index))
             bottom.set_xlabel("Confidence")
             if index == 0:
@@ -55,7 +56,7 @@ def _draw_points(axes: Any, bins: Reliability, trace: style.Trace) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.02, 1.02)  # points at 0 and 1 are drawn whole
     text = f"ECE {bins.calibration_error:.3f}\n{int(bins.count.sum()):,} images"
-    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=7.5)
+    axes.text(0.04, 0.96, text, transform=axes.transAxes, va="top", fontsize=style.SMALLEST)
 
 
 def _draw_histogram(axes: Any, bins: Reliability, trace: style.Trace) -> None:

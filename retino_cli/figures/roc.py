@@ -15,8 +15,6 @@ from retino_cli.figures import style
 _MAX_POINTS: Final = 2000
 """A curve of 50,000 thresholds is thinned to so many: no picture shows more, and an SVG of all would take megabytes."""
 
-_SIDE: Final = 3.5
-
 
 def draw_roc(
     curves: Sequence[tuple[str, Curve]], *, thresholds: Sequence[float | None] = (), title: str = ""
@@ -74,12 +72,13 @@ def _draw(
     marks = list(thresholds) if thresholds else [None] * len(curves)
     if len(marks) != len(curves):
         raise ValueError(f"{len(marks)} thresholds for {len(curves)} curves")
-    names = [style.wrap(name, 52, max_lines=2) for name, _ in curves]
-    n_lines = sum(name.count("\n") + 1 for name in names) + sum(mark is not None for mark in marks)
+    names = [style.wrap(name, 44, max_lines=2) for name, _ in curves]
+    n_lines = sum(name.count("\n") + 1 for name in names) + sum(2 for mark in marks if mark is not None)
     with style.house_style():
-        figure = style.new_figure(_SIDE + 0.3, _SIDE + 0.2 + 0.16 * n_lines + (0.25 if title else 0.0))
+        side = style.COLUMN_WIDTH - 0.3
+        figure = style.new_figure(style.COLUMN_WIDTH, side + 0.2 + 0.145 * n_lines + (0.25 if title else 0.0))
         if title:
-            figure.suptitle(style.wrap(title, 48, max_lines=2))
+            figure.suptitle(style.wrap(title, 46, max_lines=2))
         axes = figure.subplots()
         if chance is None:
             axes.plot([0, 1], [0, 1], color=style.MUTED, linestyle=":", linewidth=1.2, gid="chance")
@@ -95,7 +94,7 @@ def _draw(
                 vertical[kept],
                 color=trace.color,
                 drawstyle="default" if chance is None else "steps-pre",
-                linewidth=1.4,
+                linewidth=1.2,
                 label=name,
                 gid=f"curve {index}",
             )[0]
@@ -120,7 +119,7 @@ def _mark(
     place = int(np.searchsorted(-curve.threshold, -threshold, side="right")) - 1
     place = max(place, 0)
     label = (
-        f"threshold {threshold:.4g}: sensitivity {curve.sensitivity[place]:.3f}, "
+        f"threshold {threshold:.4g}:\nsensitivity {curve.sensitivity[place]:.3f}, "
         f"specificity {curve.specificity[place]:.3f}"
     )
     return axes.plot(
@@ -128,7 +127,7 @@ def _mark(
         [vertical[place]],
         color=trace.color,
         marker=trace.marker,
-        markersize=7,
+        markersize=6,
         markeredgecolor="white",
         linestyle="none",
         label=label,

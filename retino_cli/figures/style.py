@@ -1,7 +1,8 @@
 """One style for every figure, and the only code that writes a figure to disk.
 
-Figures are plain ``matplotlib.figure.Figure`` objects, never pyplot's: no window, no global list of figures. Text in
-SVG stays text, so that it can be edited and searched; the same figure gives the same bytes.
+Figures are plain ``matplotlib.figure.Figure`` objects, never pyplot's: no window, no global list of figures. They are
+drawn at the size at which they are printed, ``COLUMN_WIDTH`` or ``FULL_WIDTH`` wide, with no letter below ``SMALLEST``
+points. Text in SVG and PDF stays text, so that it can be edited and searched; the same figure gives the same bytes.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ import matplotlib.style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from retino_cli.errors import DataError, UsageError
+from retino_cli.errors import DataError
+from retino_cli.figures.formats import asked_formats, parse_formats
 
-FORMATS: Final = ("png", "svg", "pdf")
+COLUMN_WIDTH: Final = 3.3
+"""Inches: a column of a two-column paper."""
 FULL_WIDTH: Final = 7.0
-"""Inches: the text width of a page. Half of it is a column of a two-column paper."""
+"""Inches: the text width of a page, over both columns."""
+SMALLEST: Final = 7.0
+"""Points: the smallest letters that read well in print."""
 
 INK: Final = "#222222"
 MUTED: Final = "#666666"
@@ -56,21 +61,22 @@ _RC: Final[dict[str, Any]] = {
     "axes.edgecolor": MUTED,
     "axes.grid": True,
     "axes.labelcolor": INK,
-    "axes.labelsize": 8,
+    "axes.labelsize": 7.5,
     "axes.linewidth": 0.7,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlesize": 8.5,
-    "figure.titlesize": 9.5,
+    "axes.titlesize": 8,
+    "figure.titlesize": 8.5,
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
-    "font.size": 8,
+    "font.size": 7.5,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
-    "legend.fontsize": 7.5,
+    "legend.fontsize": 7,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
     "lines.markersize": 3.8,
-    "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # TrueType: the text can be selected and edited; Type 3, the default, is refused by publishers
+    "savefig.dpi": 300,
     "savefig.facecolor": "white",
     "svg.fonttype": "none",
     "svg.hashsalt": "retino",
@@ -78,10 +84,10 @@ _RC: Final[dict[str, Any]] = {
     "text.parse_math": False,  # a run may be named "a_$b$"
     "xtick.color": MUTED,
     "xtick.labelcolor": INK,
-    "xtick.labelsize": 7.5,
+    "xtick.labelsize": 7,
     "ytick.color": MUTED,
     "ytick.labelcolor": INK,
-    "ytick.labelsize": 7.5,
+    "ytick.labelsize": 7,
 }
 
 _lock = threading.RLock()
@@ -126,20 +132,23 @@ def wrap(text: str, width: int, max_lines: int = 3) -> str:
     return "\n".join(lines)
 
 
-def save(figure: Figure, path_without_suffix: Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
+def save(figure: Figure, path_without_suffix: Path, formats: Sequence[str] | None = None) -> list[Path]:
     """Write ``figure`` once per format and return the paths, in the order of ``formats``.
 
+    ``formats``: by default those that ``formats.figure_formats`` asks for around this call, else PNG and SVG.
     ``path_without_suffix`` plus ".png", ".svg" or ".pdf" is the name of each file; missing folders are made. Each file
     appears whole or not at all. No date and no version is written: equal figures give equal bytes.
 
     Raises ``UsageError`` for another format, ``DataError`` where a file cannot be written.
     """
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise UsageError(f"a figure cannot be written as {unknown[0]!r}; the formats are {', '.join(FORMATS)}")
     base = Path(path_without_suffix)
     paths: list[Path] = []
-    for name in formats:
+    names = asked_formats() if formats is None else parse_formats(formats)
+    with house_style():
+        # Its parts find their places once: done anew for each format, they would move by a hair with every file.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    for name in names:
         # Not with_suffix: "resnet18-v1.2" would lose its ".2".
         path = base.with_name(f"{base.name}.{name}")
         _write(path, _render(figure, name))
@@ -148,7 +157,11 @@ def save(figure: Figure, path_without_suffix: Path, formats: Sequence[str] = ("p
 
 
 def _render(figure: Figure, name: str) -> bytes:
-    metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[name]
+    metadata = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }[name]
     buffer = io.BytesIO()
     with house_style():
         figure.savefig(buffer, format=name, metadata=metadata)

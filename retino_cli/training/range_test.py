@@ -150,7 +150,7 @@ def smooth(losses: np.ndarray) -> np.ndarray:
 
 
 def write_range_test(test: RangeTest, title: str, folder: Path) -> None:
-    """Write into ``folder``: lr_range.csv, a line a step, and the curve as PNG and SVG."""
+    """Write into ``folder``: lr_range.csv, a line a step, and the curve as a figure."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = zip(test.rates.tolist(), test.losses.tolist(), test.smoothed.tolist(), strict=True)
     lines = ["lr,loss,smoothed_loss", *(f"{rate!r},{loss!r},{smoothed!r}" for rate, loss, smoothed in rows)]

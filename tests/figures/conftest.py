@@ -24,9 +24,11 @@ def texts() -> Callable[[Figure], list[str]]:
 
 @pytest.fixture
 def check_layout() -> Callable[[Figure], None]:
-    """Fail where a text leaves the picture or two upright texts cover each other."""
+    """Fail where the figure is no column and no page wide, and where a text is too small to print, leaves the picture,
+    or covers another upright one."""
 
     def check(figure: Figure) -> None:
+        assert figure.get_figwidth() in (style.COLUMN_WIDTH, style.FULL_WIDTH)
         with style.house_style():
             canvas = FigureCanvasAgg(figure)
             canvas.draw()
@@ -36,6 +38,7 @@ def check_layout() -> Callable[[Figure], None]:
             for text in _visible_texts(figure):
                 if id(text) in undrawn:
                     continue
+                assert text.get_fontsize() >= style.SMALLEST, f"{text.get_text()!r} is too small"
                 box = text.get_window_extent(renderer)
                 assert box.x0 >= -1, f"{text.get_text()!r} leaves the picture on the left"
                 assert box.y0 >= -1, f"{text.get_text()!r} leaves the picture at the bottom"

@@ -61,7 +61,7 @@ def test_it_fits(n: int, name: str, check_layout: Check) -> None:
     large = COUNTS * 439  # five digits, as on EyePACS
     figure = draw_confusion([(f"{i} {name}", large) for i in range(n)], normalise=False)
     check_layout(figure)
-    panels = [axes for axes in figure.axes if axes.get_title() != "" and axes.texts]
+    panels = [axes for axes in figure.axes if axes.get_title(loc="left") != "" and axes.texts]
     assert len(panels) == n
     sides = {tuple(np.round(axes.get_window_extent().size, 3)) for axes in panels}
     assert len(sides) == 1

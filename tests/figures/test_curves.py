@@ -116,7 +116,7 @@ def test_comparison_fits(n_epochs: int, n_runs: int, name: str, check_layout: Ch
     figure = draw_comparison(runs, majority=0.6, title="Accuracy by epoch")
     check_layout(figure)
     (axes,) = figure.axes
-    assert axes.get_window_extent().height > 0.45 * 3.2 * figure.dpi  # the legend does not eat the picture
+    assert axes.get_window_extent().height > 0.45 * 2.6 * figure.dpi  # the legend does not eat the picture
     looks = {(drawn.get_color(), drawn.get_marker()) for drawn in axes.get_lines() if drawn.get_gid() != "majority"}
     assert len(looks) == n_runs
 

@@ -30,7 +30,7 @@ def test_save_writes_each_format_and_keeps_a_dot_in_the_name(tmp_path: Path) -> 
     assert [path.name for path in paths] == ["resnet18-v1.2.png", "resnet18-v1.2.svg", "resnet18-v1.2.pdf"]
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in paths)
     with Image.open(paths[0]) as image:
-        assert image.size == (1400, 550)  # 7 x 2.75 inches at 200 dots
+        assert image.size == (2100, 825)  # 7 x 2.75 inches at 300 dots
         assert np.asarray(image.convert("L")).std() > 5
     assert paths[2].read_bytes().startswith(b"%PDF")
 
