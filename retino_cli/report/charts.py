@@ -16,8 +16,8 @@ from retino_cli.report.markup import Content, Html, element
 Points = Sequence[tuple[float, float]]
 _Place = Callable[[float, float], tuple[float, float]]
 
-WIDTH: Final = 420
-HEIGHT: Final = 330
+WIDTH: Final = 380
+HEIGHT: Final = 310
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 46
 _MOST_MARKERS = 12
 N_STYLES: Final = 6
@@ -26,12 +26,16 @@ N_STYLES: Final = 6
 
 @dataclass(frozen=True)
 class Series:
-    """A line: ``points`` (x, y) in order; ``look`` chooses colour and dash (0, 1, ...); ``marked`` draws its points."""
+    """A line: ``points`` (x, y) in order; ``look`` chooses colour and dash (0, 1, ...); ``marked`` draws its points.
+
+    ``intervals``: (x, low, high), drawn as vertical lines.
+    """
 
     label: str
     points: Points
     look: int = 0
     marked: bool = False
+    intervals: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,10 @@ def line_chart(
         parts.append(draw_line(*ends, "rule"))
     for one, points in lines:
         look = f"s{one.look % N_STYLES + 1}"
+        parts.extend(
+            draw_line(place(x, low), place(x, high), f"interval s{one.look % N_STYLES + 1}")
+            for x, low, high in one.intervals
+        )
         placed = _thin([place(*point) for point in points])
         parts.append(element("polyline", points=" ".join(f"{x:g},{y:g}" for x, y in placed), class_=f"line {look}"))
         if one.marked and placed:

@@ -22,17 +22,20 @@ POLICY: Final = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
+_GENERATOR: Final = '<meta name="generator" content="retino">'
 DATA_ID: Final = "page-data"
 NOT_A_DEVICE: Final = "For research. Not a medical device: no decision about a patient may rest on this page."
 
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a page: ``key`` is its anchor (letters, digits, hyphens), ``body`` what stands below the title."""
+    """One part of a page: ``key`` is its anchor (letters, digits, hyphens), ``body`` what stands below the title,
+    ``short`` its name in the navigation (default: the title)."""
 
     key: str
     title: str
     body: Content
+    short: str = ""
 
 
 def render_page(
@@ -47,7 +50,9 @@ def render_page(
     what page.js works with, as JSON-able values."""
     navigation = element(
         "nav",
-        element("ul", [element("li", element("a", part.title, href=f"#{part.key}")) for part in sections]),
+        element(
+            "ul", [element("li", element("a", part.short or part.title, href=f"#{part.key}")) for part in sections]
+        ),
         aria_label="Parts of this page",
     )
     body = [
@@ -74,6 +79,7 @@ def render_page(
         Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
+        Html(_GENERATOR),
         element("title", f"{title} - {kind}"),
         element("style", _asset("page.css")),
     ]
@@ -83,17 +89,35 @@ def render_page(
     )
 
 
-def table(header: Sequence[Content], rows: Sequence[Sequence[Content]], *, caption: str, class_: str = "") -> Html:
-    """A table whose first column names its rows; it scrolls by itself where the screen is narrower."""
-    head = element("tr", [element("th", cell, scope="col") for cell in header])
+def table(
+    header: Sequence[Content] | None, rows: Sequence[Sequence[Content]], *, caption: str, class_: str = ""
+) -> Html:
+    """A table whose first column names its rows; it scrolls by itself where the screen is narrower. ``header`` None:
+    there is no line above the rows."""
+    head = None
+    if header is not None:
+        head = element("thead", element("tr", [element("th", cell, scope="col") for cell in header]))
     lines = [
         element("tr", element("th", first, scope="row"), [element("td", cell) for cell in rest])
         for first, *rest in rows
     ]
-    whole = element("table", element("caption", caption), element("thead", head), element("tbody", lines))
+    return scrolling(
+        element("table", element("caption", caption), head, element("tbody", lines)), caption=caption, class_=class_
+    )
+
+
+def scrolling(whole: Html, *, caption: str, class_: str = "") -> Html:
+    """A table in a box of its own, which scrolls, and is reached by keyboard, where the table is wider than it."""
     return element(
         "div", whole, class_=f"scroll {class_}".strip(), tabindex="0", role="region", aria_label=f"Table: {caption}"
     )
+
+
+def with_interval(value: str, low: float | None, high: float | None, *, digits: int = 3) -> Content:
+    """A value and, smaller, the ends of its interval, which stand below it where the screen is narrow."""
+    if low is None or high is None:
+        return value
+    return [value, " ", element("span", f"[{low:.{digits}f}, {high:.{digits}f}]", class_="ends")]
 
 
 def notice(content: Content, *, kind: str = "note") -> Html:
@@ -113,6 +137,15 @@ def write_page(page: Html, path: Path) -> None:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{path}: the page cannot be written: {error.strerror}", "Give another --out.") from error
+
+
+def is_own_page(path: Path) -> bool:
+    """Whether the file ``path`` is a page that ``render_page`` made."""
+    try:
+        with path.open("rb") as file:
+            return _GENERATOR.encode() in file.read(2048)
+    except OSError:
+        return False
 
 
 def _section(part: Section) -> Html:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from retino_cli.errors import TrackingError
 from retino_cli.tracking.artifacts import fetch_artifact, list_artifacts
-from retino_cli.tracking.connection import LOGGING, Connection
+from retino_cli.tracking.connection import LOGGING, UPLOADING, Connection
 from retino_cli.tracking.delivery import send_spool
 from retino_cli.tracking.experiments import ensure_experiment
 from retino_cli.tracking.failures import Unavailable
@@ -128,6 +128,11 @@ class Store:
         if ERROR_TAG in run.data.tags:
             call(client.delete_tag, run_id, ERROR_TAG, limits=LOGGING)
         return active
+
+    def add_file(self, run_id: str, path: Path, folder: str = "") -> None:
+        """Copy the file ``path`` into ``folder`` of a run that may have ended long ago; its status stays."""
+        client = self._connection.client
+        self._connection.call(client.log_artifact, run_id, str(path), folder or None, limits=UPLOADING)
 
     def send_kept(self) -> None:
         """Send what earlier runs could not (see :mod:`spool`); runs that go on look after themselves."""
