@@ -55,15 +55,12 @@ def find_field(decoded: Decoded) -> tuple[tuple[int, int, int, int], bool]:
     while max(width, height) > _SEARCH_SIZE * grid:
         grid *= 2
     light = _brightest_channel(decoded.image, grid // decoded.scale)
-    histogram = np.cumsum(Image.fromarray(light).histogram()) / light.size
-    surround = int(np.searchsorted(histogram, _SURROUND_PERCENTILE))
-    field = int(np.searchsorted(histogram, _FIELD_PERCENTILE))
+    surround, field = _levels(light)
     if field - surround < _LEAST_CONTRAST:
         return whole, True
     if surround > _BRIGHTEST_SURROUND * field:
         return whole, False
-    threshold = surround + max(3, int(_EDGE * (field - surround)))
-    bright = (light > threshold).view(np.uint8)
+    bright = (light > _threshold(surround, field)).view(np.uint8)
     left, right = _fullest_run(bright.sum(axis=0, dtype=np.int32))
     top, bottom = _fullest_run(bright[:, left:right].sum(axis=1, dtype=np.int32))
     # Text above or below the field has widened the run of columns only where it was in the field's rows, too.
@@ -72,6 +69,39 @@ def find_field(decoded: Decoded) -> tuple[tuple[int, int, int, int], bool]:
     if longer > 3 * shorter or 4 * longer < min(light.shape):
         return whole, True
     return (left * grid, top * grid, min(width, right * grid), min(height, bottom * grid)), False
+
+
+def mask_field(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8, cropped or not -> (H, W) bool: true in the field, also where it is dark in there.
+
+    The threshold is that of :func:`find_field`; true is what lies between bright pixels both in its row and in its
+    column. True everywhere where there is no surround, or no field can be told.
+    """
+    light = _largest(pixels)
+    surround, field = _levels(light)
+    if field - surround < _LEAST_CONTRAST or surround > _BRIGHTEST_SURROUND * field:
+        return np.ones(light.shape, dtype=bool)
+    bright = light > _threshold(surround, field)
+    field_mask: np.ndarray = _fill_between(bright, axis=0) & _fill_between(bright, axis=1)
+    return field_mask
+
+
+def _fill_between(bright: np.ndarray, *, axis: int) -> np.ndarray:
+    """True from the first to the last true value along ``axis``."""
+    after_first = np.logical_or.accumulate(bright, axis=axis)
+    before_last = np.flip(np.logical_or.accumulate(np.flip(bright, axis), axis=axis), axis)
+    filled: np.ndarray = after_first & before_last
+    return filled
+
+
+def _levels(light: np.ndarray) -> tuple[int, int]:
+    """How bright the surround and the field are, 0..255, if there are both."""
+    histogram = np.cumsum(Image.fromarray(light).histogram()) / light.size
+    return int(np.searchsorted(histogram, _SURROUND_PERCENTILE)), int(np.searchsorted(histogram, _FIELD_PERCENTILE))
+
+
+def _threshold(surround: int, field: int) -> int:
+    return surround + max(3, int(_EDGE * (field - surround)))
 
 
 def _brightest_channel(image: Image.Image, factor: int) -> np.ndarray:

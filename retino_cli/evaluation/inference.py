@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -52,10 +52,21 @@ def batch_logits(model: nn.Module, images: Tensor, spec: PreprocessSpec, runtime
     In evaluation an image's logits do not depend on those beside it, but for rounding. Raises
     :class:`~retino_cli.errors.RetinoError` where one image is too much.
     """
-    size = asked = min(len(images), _FITTING.get(model, len(images)))
+    return compute_fitting(
+        model, len(images), lambda rows: _logits(model, images[rows], spec, runtime), spec=spec, runtime=runtime
+    )
+
+
+def compute_fitting(
+    model: nn.Module, n: int, compute: Callable[[slice], Tensor], *, spec: PreprocessSpec, runtime: Runtime
+) -> Tensor:
+    """What ``compute`` gives for ``n`` images, (n, ...), in pieces as large as memory allows: see
+    :func:`batch_logits`. ``compute`` gets the rows of a piece."""
+    size = asked = min(n, _FITTING.get(model, n))
     while True:
         try:
-            logits = torch.cat([_logits(model, part, spec, runtime) for part in torch.split(images, max(size, 1))])
+            step = max(size, 1)
+            values = torch.cat([compute(slice(start, start + step)) for start in range(0, max(n, 1), step)])
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -72,7 +83,7 @@ def batch_logits(model: nn.Module, images: Tensor, spec: PreprocessSpec, runtime
                     "Out of memory with %d images at once: %d at a time from here on; rounding apart, the numbers are "
                     "the same.", asked, size,
                 )  # fmt: skip
-            return logits
+            return values
         free_memory(runtime.device)  # outside of the handler, where the exception holds on to what was computed
 
 

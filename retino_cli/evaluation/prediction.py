@@ -31,7 +31,7 @@ from retino_cli.evaluation.inference import BATCH_SIZE, batch_probabilities
 from retino_cli.evaluation.prediction_files import CsvWriter, ImagePrediction, RowWriter, check_format, writing
 from retino_cli.evaluation.shards import KEY, Shard, is_finished, merge
 from retino_cli.grades import GRADES, REFERABLE_GRADE
-from retino_cli.preprocess import PreprocessSpec, prepare_picture
+from retino_cli.preprocess import PreparedPicture, PreprocessSpec, prepare_picture
 from retino_cli.training.events import Listener, Note, Preparing, ignore
 
 _AHEAD: Final = 2 * BATCH_SIZE
@@ -142,19 +142,24 @@ def predict_each(
     grader: Grader, images: Iterable[NamedImage], *, workers: int | None = None
 ) -> Generator[ImagePrediction, None, None]:
     """Yield a prediction for each image, in order, while the next ones are decoded. Close it to stop early."""
-    with closing(_decode_ahead(images, grader.spec, workers or count_cores())) as decoded:
-        for batch in _batches(decoded):
-            yield from _predict_batch(grader, batch)
+    with closing(decode_ahead(images, grader.spec, workers or count_cores())) as decoded:
+        for batch in in_batches(decoded):
+            yield from predict_batch(grader, batch)
 
 
-class _Decoded(NamedTuple):
-    name: str
-    pixels: np.ndarray | None  # (S, S, 3) uint8
+class DecodedImage(NamedTuple):
+    """An image of a list as the model's input, or why there is none: ``picture`` is then None."""
+
+    image: NamedImage
+    picture: PreparedPicture | None
     error: str
 
 
-def _decode_ahead(images: Iterable[NamedImage], spec: PreprocessSpec, workers: int) -> Generator[_Decoded, None, None]:
-    ahead: deque[Future[_Decoded]] = deque()
+def decode_ahead(
+    images: Iterable[NamedImage], spec: PreprocessSpec, workers: int
+) -> Generator[DecodedImage, None, None]:
+    """Yield the images in order while ``workers`` threads prepare the next ones. Close it to stop early."""
+    ahead: deque[Future[DecodedImage]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
         for image in images:
@@ -168,20 +173,20 @@ def _decode_ahead(images: Iterable[NamedImage], spec: PreprocessSpec, workers: i
         pool.shutdown(cancel_futures=True)
 
 
-def _decode(image: NamedImage, spec: PreprocessSpec) -> _Decoded:
+def _decode(image: NamedImage, spec: PreprocessSpec) -> DecodedImage:
     try:
-        return _Decoded(image.name, prepare_picture(image.source, spec).pixels, "")
+        return DecodedImage(image, prepare_picture(image.source, spec), "")
     except DataError as error:
-        return _Decoded(image.name, None, error.message)
+        return DecodedImage(image, None, error.message)
 
 
-def _batches(pictures: Iterable[_Decoded]) -> Iterator[list[_Decoded]]:
+def in_batches(pictures: Iterable[DecodedImage]) -> Iterator[list[DecodedImage]]:
     """Group pictures so that each group has BATCH_SIZE readable ones, as an evaluation's batches have."""
-    waiting: list[_Decoded] = []
+    waiting: list[DecodedImage] = []
     readable = 0
     for picture in pictures:
         waiting.append(picture)
-        readable += picture.pixels is not None
+        readable += picture.picture is not None
         if readable == BATCH_SIZE or len(waiting) == _MOST_WAITING:
             yield waiting
             waiting, readable = [], 0
@@ -189,13 +194,16 @@ def _batches(pictures: Iterable[_Decoded]) -> Iterator[list[_Decoded]]:
         yield waiting
 
 
-def _predict_batch(grader: Grader, pictures: list[_Decoded]) -> list[ImagePrediction]:
-    readable = {row: picture.pixels for row, picture in enumerate(pictures) if picture.pixels is not None}
-    rows = [ImagePrediction(picture.name, error=picture.error) for picture in pictures]
+def predict_batch(grader: Grader, pictures: list[DecodedImage]) -> list[ImagePrediction]:
+    """One prediction for each image, in order."""
+    readable = {row: picture.picture for row, picture in enumerate(pictures) if picture.picture is not None}
+    rows = [ImagePrediction(picture.image.name, error=picture.error) for picture in pictures]
     if readable:
-        batch = to_device(np.stack(list(readable.values())), grader.runtime.device)  # (B, 3, S, S) uint8
+        pixels = np.stack([picture.pixels for picture in readable.values()])
+        batch = to_device(pixels, grader.runtime.device)  # (B, 3, S, S) uint8
         values = batch_probabilities(grader.model, batch, grader.spec, grader.runtime, tta=grader.tta)  # (B, 5)
-        for row, prediction in zip(readable, _rows([pictures[row].name for row in readable], values), strict=True):
+        names = [pictures[row].image.name for row in readable]
+        for row, prediction in zip(readable, _rows(names, values), strict=True):
             rows[row] = prediction
     return rows
 

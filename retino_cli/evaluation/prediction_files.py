@@ -42,7 +42,7 @@ class ImagePrediction:
     def cells(self) -> tuple[str | float | int | None, ...]:
         """The values of ``COLUMNS``. Bytes of a file name that are no UTF-8 are written as \\xNN."""
         numbers = self.probabilities or (None,) * len(PROBABILITY_COLUMNS)
-        return (_printable(self.image), *numbers, self.score, self.grade, self.referable, _printable(self.error))
+        return (printable(self.image), *numbers, self.score, self.grade, self.referable, printable(self.error))
 
 
 class RowWriter(Protocol):
@@ -206,7 +206,8 @@ def _schema() -> pa.Schema:
     return pa.schema(kinds | {"image": pa.string(), "grade": pa.int8(), "error": pa.string()})
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Text that can be written as UTF-8: bytes of a file name that are none become \\xNN."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
