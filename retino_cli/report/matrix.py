@@ -24,17 +24,22 @@ def matrix_section(
         "tr",
         element("th", element("span", "True grade", class_="unseen"), scope="col"),
         [
-            element("th", element("span", str(grade), class_="digit"), SHORT_GRADE_NAMES[grade], scope="col")
+            element(
+                "th",
+                element("span", str(grade), class_="digit"),
+                element("span", SHORT_GRADE_NAMES[grade], class_="word"),
+                scope="col",
+            )
             for grade in GRADES
         ],
-        element("th", "Images", scope="col"),
+        element("th", "Images", scope="col", class_="total"),
     )
     lines = [
         element(
             "tr",
             element("th", element("span", str(true), class_="digit"), SHORT_GRADE_NAMES[true], scope="row"),
             [_cell(true, said, matrix[true][said], sum(matrix[true]), openable=openable) for said in GRADES],
-            element("td", f"{sum(matrix[true]):,}", class_="number"),
+            element("td", f"{sum(matrix[true]):,}", class_="number total"),
         )
         for true in GRADES
     ]

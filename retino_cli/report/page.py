@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from retino_cli import __version__
-from retino_cli.errors import DataError
+from retino_cli.errors import DataError, UsageError
 from retino_cli.report.markup import Content, Html, data_island, element, join
 
 POLICY: Final = (
@@ -137,6 +137,14 @@ def write_page(page: Html, path: Path) -> None:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{path}: the page cannot be written: {error.strerror}", "Give another --out.") from error
+
+
+def check_place(out: Path) -> None:
+    """Raise UsageError where a page cannot go to ``out``: a folder, or a file that is no page of retino's."""
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder.", f"Name a file: --out {out / 'page.html'}")
+    if out.exists() and not is_own_page(out):
+        raise UsageError(f"--out {out} is there, and retino did not make it.", "Name another file.")
 
 
 def is_own_page(path: Path) -> bool:

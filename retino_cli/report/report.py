@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from retino_cli.data.manifest import Manifest
-from retino_cli.errors import RetinoError, UsageError
+from retino_cli.errors import RetinoError
 from retino_cli.evaluation.grader import Grader, open_grader
 from retino_cli.evaluation.predictions import Predictions
 from retino_cli.preprocess import PreprocessSpec
@@ -21,7 +21,7 @@ from retino_cli.report.headline import collapse_warning, headline_section
 from retino_cli.report.markup import Content, element
 from retino_cli.report.matrix import cells_data, matrix_section
 from retino_cli.report.origin import data_section, origin_section
-from retino_cli.report.page import is_own_page, render_page, write_page
+from retino_cli.report.page import check_place, render_page, write_page
 from retino_cli.report.photographs import Missing, Photographs, draw_heat, find_manifest, open_photographs
 from retino_cli.report.pictures import PictureBudget, encode_heat, encode_photograph
 from retino_cli.report.selection import MOST_SMALL_PICTURES, Cell, Rows, cell_rows, share_out, worst_errors
@@ -84,10 +84,7 @@ def make_report(
     where ``out`` is there and is no page of retino's.
     """
     out = Path(out)
-    if out.is_dir():
-        raise UsageError(f"--out {out} is a folder.", f"Name a file: --out {out / 'report.html'}")
-    if out.exists() and not is_own_page(out):
-        raise UsageError(f"--out {out} is there, and retino did not make it.", "Name another file.")
+    check_place(out)
     store = open_store(tracking_uri)
     source = read_source(store, run, split=split)
     manifest = find_manifest(source)

@@ -92,11 +92,13 @@ byId("heat-all")?.addEventListener("input", (event) => {
 
 // -- the threshold ----------------------------------------------------------------------------------------------------
 
-// Four decimals as Python writes them: JavaScript rounds what lies exactly between two numbers up, Python to even.
+// Four decimals as Python writes them. What lies exactly between two of them, Python rounds to the even one, toFixed up;
+// only odd multiples of 1/32 do, as no other number of that kind has a finite binary form.
 function format(value) {
   if (!Number.isFinite(value)) return "n/a";
-  const between = /^(-?\d+\.\d{4})50*$/.exec(value.toFixed(20));
-  return between && Number(between[1].at(-1)) % 2 === 0 ? between[1] : value.toFixed(4);
+  if (Math.abs(value * 32) % 2 !== 1) return value.toFixed(4);
+  const below = Math.floor(value * 10000);
+  return ((below % 2 === 0 ? below : below + 1) / 10000).toFixed(4);
 }
 
 // An image is positive where its score >= threshold. The same sums, in the same order, as retino eval: prevalence p,
