@@ -82,6 +82,27 @@ class LabReport:
             )
         return "\n".join(lines) + "\n"
 
+    def to_description(self) -> str:
+        """What MLflow shows above the run: one sentence, those that collapsed, the table, what to do next."""
+        judged = [row for row in self.rows if row.chosen_qwk is not None]
+        best = max(judged, key=lambda row: float(row.chosen_qwk or 0.0), default=None)
+        found = "no QWK" if best is None else f"highest QWK {best.chosen_qwk:.3f} ({best.arch}, {best.start})"
+        parts = [
+            f"**{self.split}: {found}; always saying the most frequent grade is right in "
+            f"{self.majority_accuracy:.1%} of the images.**"
+        ]
+        parts += [
+            f"- **COLLAPSED:** {row.arch}, {row.start} says (almost) only grade {row.collapsed}; its accuracy means "
+            "nothing."
+            for row in self.rows
+            if row.collapsed is not None
+        ]
+        parts.append(self.to_markdown().rstrip())
+        parts.append(
+            f"Whether the data can tell them apart: `retino compare {' '.join(r.run_id[:8] for r in self.rows)}`."
+        )
+        return "\n\n".join(parts) + "\n"
+
 
 def run_lab(
     config: TrainConfig,
@@ -100,7 +121,9 @@ def run_lab(
     Raises :class:`~retino_cli.errors.WeightsError` before any training where ImageNet weights cannot be had.
     """
     from retino_cli.data.configured import read_manifest
+    from retino_cli.data.summary import summarise_splits
     from retino_cli.tracking import open_store
+    from retino_cli.tracking.datasets import CONTEXTS
     from retino_cli.training.events import Note, ignore
     from retino_cli.training.train import train
 
@@ -143,6 +166,7 @@ def run_lab(
             },
         )
     with parent:
+        parent.log_inputs((summary, CONTEXTS[name]) for name, summary in summarise_splits(manifest).items())
         trained_now = set()
         for arch in ARCHITECTURES:
             for start in starts:
@@ -171,6 +195,7 @@ def run_lab(
                 trained_now.add(variant)
         report = _report(store, parent.run_id, starts, trained_now)
         parent.write_folder("report", lambda folder: _write_report(store, report, folder))
+        parent.describe(report.to_description())
     return report
 
 

@@ -118,6 +118,16 @@ class Comparison:
         best = min(numbers) if metric in LOWER_IS_BETTER else max(numbers)
         return tuple(place for place, value in enumerate(values) if value == best)
 
+    def told(self, metric: str) -> int | None:
+        """The place of the run, or of the group where there are groups, that the data tell is better than every other
+        on ``metric``; None where they cannot tell of any."""
+        places = {place for pair in self.pairs for place in (pair.a, pair.b)}
+        for place in sorted(places):
+            own = [pair for pair in self.pairs if place in (pair.a, pair.b)]
+            if all(metric in pair.differences and pair.winner(metric) == place for pair in own):
+                return place
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; undefined metrics are null."""
         return {
@@ -153,7 +163,7 @@ class Comparison:
         }
 
     def to_markdown(self) -> str:
-        """Verdicts and tables in Markdown; the best value of a row is bold."""
+        """Verdicts and tables in Markdown; bold is what the data tell is better than every other of its row."""
         names = [_plain(run.label) for run in self.runs]
         lines = [f"# Comparison on {self.split}, {self.n_images} images", ""]
         lines += [f"- {sentence}" for sentence in (*self.sentences, *self.cautions)]
@@ -164,12 +174,12 @@ class Comparison:
                 _rule(len(self.groups)),
             ]
             for metric in METRIC_NAMES:
-                lines.append(_row(metric, [format_group(group, metric) for group in self.groups]))
+                cells = [format_group(group, metric) for group in self.groups]
+                lines.append(_row(metric, _embolden(cells, self.told(metric))))
         lines += ["", "## Runs", "", _row("metric", names), _rule(len(names))]
         for metric in METRIC_NAMES:
-            best = self.best(metric)
             cells = [f"{run.metrics[metric]:.4f}" for run in self.runs]
-            lines.append(_row(metric, [f"**{c}**" if i in best else c for i, c in enumerate(cells)]))
+            lines.append(_row(metric, _embolden(cells, None if self.groups else self.told(metric))))
         lines += ["", "## Parameters that differ", "", _row("parameter", names), _rule(len(names))]
         lines += [_row(name, list(values)) for name, values in self.differing.items()]
         return "\n".join(lines) + "\n"
@@ -194,6 +204,10 @@ def _welch(one: Group, other: Group, metric: str) -> float | None:
         one.mean[metric], a, len(one.members), other.mean[metric], b, len(other.members), equal_var=False
     )
     return float(test.pvalue)
+
+
+def _embolden(cells: list[str], place: int | None) -> list[str]:
+    return [f"**{cell}**" if k == place else cell for k, cell in enumerate(cells)]
 
 
 def _plain(label: str) -> str:

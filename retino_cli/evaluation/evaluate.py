@@ -8,8 +8,10 @@ from pathlib import Path
 from retino_cli.config import TrainConfig
 from retino_cli.data.configured import read_manifest
 from retino_cli.data.manifest import Manifest
+from retino_cli.data.summary import SplitSummary
 from retino_cli.errors import DataError, RunNotFoundError
 from retino_cli.evaluation.artifacts import write_evaluation
+from retino_cli.evaluation.descriptions import describe_evaluation
 from retino_cli.evaluation.evaluation import Evaluation, check_pairs, judge
 from retino_cli.evaluation.fitted import Fitted
 from retino_cli.evaluation.grader import Grader, open_grader
@@ -127,6 +129,9 @@ def evaluate(
         parent=record.run_id,
     )
     with active:
+        judged = SplitSummary.of(manifest, split)
+        model = store.logged_model(record, info.epoch)
+        active.log_inputs([(judged, "testing")], models=[] if model is None else [model])
         evaluation = judge(
             predictions,
             split=split,
@@ -142,7 +147,8 @@ def evaluate(
             pair_eyes=pair_eyes,
         )
         active.write_folder(split, lambda folder: write_evaluation(evaluation, folder))
-        active.log_metrics(evaluation.defined(split))
+        active.log_metrics(evaluation.defined(split), data=judged, model_id=model)
+        active.describe(describe_evaluation(evaluation))
         active.set_tags({"retino.collapsed": "no" if evaluation.collapsed is None else f"grade {evaluation.collapsed}"})
     return evaluation
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from retino_cli.errors import UsageError
 from retino_cli.evaluation.artifacts import write_evaluation
+from retino_cli.evaluation.descriptions import describe_evaluation
 from retino_cli.evaluation.evaluation import OF_A_FILE, Evaluation, check_pairs, judge
 from retino_cli.evaluation.fitted import fit
 from retino_cli.evaluation.foreign import read_foreign
@@ -110,6 +111,7 @@ def evaluate_predictions(
         )
         active.write_folder(OF_A_FILE, lambda folder: write_evaluation(evaluation, folder))
         active.log_metrics(evaluation.defined(OF_A_FILE))
+        active.describe(describe_evaluation(evaluation))
         active.set_tags({"retino.collapsed": "no" if evaluation.collapsed is None else f"grade {evaluation.collapsed}"})
     return evaluation
 

@@ -9,12 +9,15 @@
     store         Store: start and resume runs; history, artifacts
     search        finding runs by id, prefix, name, "latest"
     runs          ActiveRun: epochs, final values, tags, files, folders, how it ended
+    datasets      the splits of a run as dataset inputs
+    models        checkpoints as logged models
     delivery      bringing what was logged to the store
     spool         what could not be sent yet, kept on disk
     artifacts     files of a run, found or fetched
     origin        where a run comes from: command line, user, git commit
     names         names and values that MLflow takes
     repeats       trainings that differ in the seed alone, below one run
+    interface     MLflow's page: started, waited for, ended
     process       which process writes a run, and whether it is still there
     records       RunRecord, and the names of the tags
 """

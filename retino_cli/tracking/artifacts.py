@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -59,3 +60,17 @@ def _download(connection: Connection, run_id: str, artifact: str) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target
+
+
+def write_bytes(data: bytes, target: Path) -> None:
+    """Write ``target`` whole, in place of what is there. Raises OSError."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    partial.write_bytes(data)
+    partial.replace(target)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy ``source`` whole, in place of what is there. Raises OSError."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    shutil.copyfile(source, partial)
+    partial.replace(target)

@@ -16,6 +16,11 @@ RESUMED_TAG = "retino.resumed"
 EPOCH_METRICS_TAG = "retino.epoch_metrics"
 """Names of the metrics that are logged per epoch, with commas: tells them from final values of the same run."""
 
+NOW_TAG = "retino.now."
+"""Before the name of a parameter that was changed when the run was resumed: MLflow's parameters keep their first value.
+:attr:`RunRecord.params` has the later one."""
+
+DESCRIPTION_TAG = "mlflow.note.content"
 PARENT_TAG = "mlflow.parentRunId"
 COMMIT_TAG = "mlflow.source.git.commit"
 
@@ -27,8 +32,9 @@ class RunRecord:
     """A run in the store.
 
     ``kind`` is "train", "repeats", "eval", "compare", "lab" or "confusion"; empty for a run that retino did not make.
-    ``status`` is MLflow's: RUNNING, SCHEDULED, FINISHED, FAILED or KILLED. ``metrics`` holds the last value of each.
-    ``duration`` is in seconds; None while the run lasts.
+    ``status`` is MLflow's: RUNNING, SCHEDULED, FINISHED, FAILED or KILLED. ``params`` are
+    those that the run was last resumed with, ``metrics`` holds the last value of each. ``duration`` is in seconds; None
+    while the run lasts.
     """
 
     run_id: str
@@ -77,7 +83,8 @@ def to_record(run: Any, experiments: Mapping[str, str]) -> RunRecord:
         status=info.status,
         experiment=experiments.get(info.experiment_id, info.experiment_id),
         parent=tags.get(PARENT_TAG),
-        params=dict(data.params),
+        params=dict(data.params)
+        | {name.removeprefix(NOW_TAG): value for name, value in tags.items() if name.startswith(NOW_TAG)},
         metrics=dict(data.metrics),
         tags=tags,
         started=datetime.fromtimestamp((info.start_time or 0) / 1000, UTC),
@@ -111,3 +118,13 @@ def is_run_id(text: str) -> bool:
 def cut_text(text: str, limit: int) -> str:
     """``text``, with its end replaced by an ellipsis if it is longer than ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def cut_blocks(text: str, limit: int) -> str:
+    """``text``, without its last paragraphs where it is longer than ``limit`` characters: half a table is none."""
+    if len(text) <= limit:
+        return text
+    blocks = text.split("\n\n")
+    while len(blocks) > 1 and len("\n\n".join(blocks)) + 3 > limit:
+        blocks.pop()
+    return cut_text("\n\n".join([*blocks, "…"]), limit)

@@ -8,22 +8,34 @@ same store.
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from retino_cli.errors import Terminated, TrackingError
+from retino_cli.tracking.artifacts import copy_file, write_bytes
 from retino_cli.tracking.connection import Connection
+from retino_cli.tracking.datasets import pack_inputs
 from retino_cli.tracking.delivery import send_spool, transmit
 from retino_cli.tracking.location import path_of_uri
+from retino_cli.tracking.models import pack_model
 from retino_cli.tracking.names import check_artifact, check_name, select_defined
-from retino_cli.tracking.records import EPOCH_METRICS_TAG, ERROR_TAG, HEARTBEAT_TAG, cut_text, format_now
+from retino_cli.tracking.records import (
+    DESCRIPTION_TAG,
+    EPOCH_METRICS_TAG,
+    ERROR_TAG,
+    HEARTBEAT_TAG,
+    cut_blocks,
+    cut_text,
+    format_now,
+)
 from retino_cli.tracking.spool import Entry, Spool
+
+if TYPE_CHECKING:
+    from retino_cli.data.summary import SplitSummary
 
 _logger = logging.getLogger("retino")
 
@@ -45,7 +57,13 @@ class ActiveRun:
     """
 
     def __init__(
-        self, connection: Connection, run: Any, *, last_epoch: int = 0, epoch_metrics: frozenset[str] = frozenset()
+        self,
+        connection: Connection,
+        run: Any,
+        *,
+        last_epoch: int = 0,
+        epoch_metrics: frozenset[str] = frozenset(),
+        final_steps: bool = False,
     ) -> None:
         self.run_id: str = run.info.run_id
         self.name: str = run.info.run_name
@@ -54,10 +72,12 @@ class ActiveRun:
         self._spool = Spool(self.run_id, name=self.name, uri=connection.location.display)
         self._last_epoch = max(last_epoch, self._spool.last_epoch)
         self._epoch_metrics = epoch_metrics
+        self._final_steps = final_steps
         self._lock = threading.RLock()
         self._pause = FIRST_PAUSE
         self._next_attempt = 0.0
         self._clock = 0
+        self._final: dict[str, list[Any]] = {}
         self._warned = False
         self._ended = False
 
@@ -69,8 +89,8 @@ class ActiveRun:
     def log_epoch(self, epoch: int, metrics: Mapping[str, object]) -> None:
         """Log the values after ``epoch`` completed epochs (1, 2, ...), in one request, at step ``epoch``.
 
-        None, NaN, infinite and undefined values are left out. An epoch that has been logged before (a resumed run that
-        repeats it) is passed over. Raises ValueError for an epoch below 1 and for a name that MLflow refuses.
+        Values that are no finite numbers are left out. An epoch that was logged before (a resumed run repeats it) is
+        passed over. Raises ValueError for an epoch below 1 and for a name that MLflow refuses.
         """
         if epoch < 1:
             raise ValueError(f"epoch {epoch}: epochs are counted from 1, when the first is complete")
@@ -85,21 +105,43 @@ class ActiveRun:
             self._send({**self._batch(values, step=epoch, tags=tags), "epoch": epoch})
             self._last_epoch = epoch
 
-    def log_metrics(self, metrics: Mapping[str, object]) -> None:
-        """Log final values, one for each name.
+    def log_metrics(
+        self, metrics: Mapping[str, object], *, data: SplitSummary | None = None, model_id: str | None = None
+    ) -> None:
+        """Log final values, one for each name; ``data`` are the images that they were measured on, ``model_id`` names
+        the logged model that they are metrics of, too.
 
-        They stand at the step of the last epoch, so that they are the run's latest, also where the epochs have logged
-        the same name. Undefined values are left out. Raises ValueError for a name that MLflow refuses.
+        They stand at step 0, which MLflow draws as a bar; at the step of the last epoch where the epochs have logged
+        one of these names, so that they are the run's latest. Undefined values are left out. Raises ValueError for a
+        name that MLflow refuses.
         """
         values = select_defined(metrics)
         if values:
-            self._send(self._batch(values, step=self._last_epoch, tags={}))
+            late = self._final_steps or not self._epoch_metrics.isdisjoint(values)
+            entry = self._batch(values, step=self._last_epoch if late else 0, tags={})
+            of = [data.name, data.fingerprint] if data is not None else [None, None]
+            self._final |= {point[0]: [*point, *of] for point in entry["metrics"]}
+            self._send(entry | {"of": [model_id, *of]})
+
+    def log_inputs(self, inputs: Iterable[tuple[SplitSummary, str]], *, models: Iterable[str] = ()) -> None:
+        """Log data sets, each with what it is for ("training", "validation", "testing"), and ids of logged models."""
+        self._send(pack_inputs(inputs, models))
+
+    def log_model(
+        self, checkpoint: str, *, epoch: int, params: Mapping[str, object], tags: Mapping[str, object]
+    ) -> None:
+        """Make the artifact folder ``checkpoint``, saved after ``epoch``, a logged model of MLflow's, whose metrics are
+        the final values that were logged before."""
+        self._send(
+            pack_model(self.name, checkpoint, epoch=epoch, params=params, tags=tags, metrics=self._final.values())
+        )
+
+    def describe(self, markdown: str) -> None:
+        """Set the description that MLflow shows above the run; in whole paragraphs as far as a tag has room."""
+        self.set_tags({DESCRIPTION_TAG: cut_blocks(markdown, _MAX_TAG)})
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Log parameters, once; values over 6000 characters are cut.
-
-        Raises ValueError for a name that MLflow refuses.
-        """
+        """Log parameters, once; cut after 6000 characters. Raises ValueError for a name that MLflow refuses."""
         for name in params:
             check_name(name)
         texts = {name: cut_text(str(value), _MAX_PARAM) for name, value in params.items()}
@@ -108,17 +150,16 @@ class ActiveRun:
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Set tags (text; cut after 5000 characters), replacing those of the same name."""
         if tags:
-            self._send(
-                self._batch({}, step=0, tags={name: cut_text(str(value), _MAX_TAG) for name, value in tags.items()})
-            )
+            texts = {name: cut_text(str(value), _MAX_TAG) for name, value in tags.items()}
+            self._send(self._batch({}, step=0, tags=texts))
 
     def log_file(self, path: Path, folder: str = "") -> None:
         """Copy the file ``path`` into the run, below ``folder``. Raises TrackingError if the disk does not take it."""
-        self._write_file(str(PurePosixPath(folder) / path.name), lambda target: _copy(path, target))
+        self._write_file(str(PurePosixPath(folder) / path.name), lambda target: copy_file(path, target))
 
     def log_text(self, text: str, artifact: str) -> None:
         """Write ``text`` (UTF-8) as the artifact ``artifact``, e.g. "test/metrics.json"."""
-        self._write_file(artifact, lambda target: _write_bytes(text.encode(), target))
+        self._write_file(artifact, lambda target: write_bytes(text.encode(), target))
 
     def write_folder(self, artifact: str, write: Callable[[Path], None]) -> None:
         """Let ``write(folder)`` fill the artifact folder ``artifact``, e.g. "checkpoint/last".
@@ -220,11 +261,8 @@ class ActiveRun:
     def _batch(self, values: Mapping[str, float], *, step: int, tags: Mapping[str, str]) -> Entry:
         # Strictly growing, so that an epoch's value and a final one of the same name keep their order.
         self._clock = max(_now_ms(), self._clock + 1)
-        return {
-            "type": "batch",
-            "metrics": [[name, v, self._clock, step] for name, v in values.items()],
-            "tags": dict(tags),
-        }
+        points = [[name, value, self._clock, step] for name, value in values.items()]
+        return {"type": "batch", "metrics": points, "tags": dict(tags)}
 
     def _keep(self, entry: Entry) -> None:
         try:
@@ -260,15 +298,3 @@ class ActiveRun:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-def _write_bytes(data: bytes, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    partial.write_bytes(data)
-    partial.replace(target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.copyfile(source, partial)
-    partial.replace(target)

@@ -14,6 +14,7 @@ from retino_cli.tracking.delivery import send_spool
 from retino_cli.tracking.experiments import ensure_experiment
 from retino_cli.tracking.failures import Unavailable
 from retino_cli.tracking.location import locate
+from retino_cli.tracking.models import EPOCH_TAG, find_models
 from retino_cli.tracking.names import check_name
 from retino_cli.tracking.origin import describe_origin
 from retino_cli.tracking.process import ProcessMark, current_process, is_gone
@@ -23,14 +24,16 @@ from retino_cli.tracking.records import (
     HEARTBEAT_TAG,
     KILLED_HARD,
     KIND_TAG,
+    NOW_TAG,
     PARENT_TAG,
     RESUMED_TAG,
     RunRecord,
     format_now,
     parse_time,
+    to_record,
 )
 from retino_cli.tracking.runs import ActiveRun
-from retino_cli.tracking.search import find_run, search_runs
+from retino_cli.tracking.search import find_run, list_experiments, search_runs
 from retino_cli.tracking.spool import Spool
 
 _logger = logging.getLogger("retino")
@@ -96,8 +99,9 @@ class Store:
             active.log_params(params)
         return active
 
-    def resume_run(self, run_id: str) -> ActiveRun:
-        """Go on writing the run ``run_id``: RUNNING again, and epochs that it has are passed over.
+    def resume_run(self, run_id: str, *, params: Mapping[str, object] | None = None) -> ActiveRun:
+        """Go on writing the run ``run_id``: RUNNING again, and epochs that it has are passed over. Those of ``params``
+        that are not as they were are kept as tags, as MLflow's parameters cannot be changed.
 
         Raises RunNotFoundError if there is none, TrackingError if it is still being written.
         """
@@ -123,8 +127,19 @@ class Store:
             run,
             last_epoch=int(history[-1]["epoch"]) if history else 0,
             epoch_metrics=frozenset(names.split(",")) if names else frozenset(),
+            # Earlier versions logged all final values so: later ones at step 0 would not be the latest.
+            final_steps=any(one.step > 0 and one.key not in names.split(",") for one in run.data._metric_objs),
         )
-        active.set_tags({**current_process().to_tags(), HEARTBEAT_TAG: format_now(), RESUMED_TAG: format_now()})
+        before = to_record(run, {}).params
+        changed = {name: value for name, value in (params or {}).items() if before.get(name) != str(value)}
+        active.set_tags(
+            {
+                **current_process().to_tags(),
+                **{NOW_TAG + name: value for name, value in changed.items()},
+                HEARTBEAT_TAG: format_now(),
+                RESUMED_TAG: format_now(),
+            }
+        )
         if ERROR_TAG in run.data.tags:
             call(client.delete_tag, run_id, ERROR_TAG, limits=LOGGING)
         return active
@@ -216,6 +231,23 @@ class Store:
             for epoch in sorted(first)
             if epoch > 0
         ]
+
+    def experiment_id(self, name: str) -> str | None:
+        """The id of the experiment ``name``; None where there is none."""
+        return next((key for key, one in list_experiments(self._connection).items() if one == name), None)
+
+    def logged_model(self, record: RunRecord, epoch: int) -> str | None:
+        """The id of the logged model that training ``record`` made of its checkpoint of ``epoch``; None without one.
+
+        A store that keeps none, or does not answer, is no reason to stop: None then, too.
+        """
+        try:
+            call, client = self._connection.call, self._connection.client
+            experiment = call(client.get_run, record.run_id).info.experiment_id
+            models = find_models(self._connection, record.run_id, experiment)
+        except TrackingError:
+            return None
+        return next((str(one.model_id) for one in models if one.tags.get(EPOCH_TAG) == str(epoch)), None)
 
     def artifacts(self, run_id: str, folder: str = "") -> list[str]:
         """Paths of the files and folders directly in ``folder`` of the run; empty if there is no such folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from retino_cli import __version__
 from retino_cli.data.labelled import LabelledImages
 from retino_cli.data.manifest import Manifest
+from retino_cli.data.summary import SplitSummary
 from retino_cli.evaluation.artifacts import write_evaluation
+from retino_cli.evaluation.descriptions import describe_training
 from retino_cli.evaluation.evaluation import Evaluation, judge
 from retino_cli.evaluation.fitted import Fitted, fit
 from retino_cli.evaluation.inference import predict
@@ -20,7 +23,7 @@ from retino_cli.tracking import ActiveRun
 from retino_cli.training.events import Listener, Note
 from retino_cli.training.loop import TrainingSetup
 from retino_cli.training.progress import Progress
-from retino_cli.training.setup import DROPOUT, fingerprints
+from retino_cli.training.setup import DROPOUT, fingerprints, run_params
 
 History = list[dict[str, float]]
 """One dict per epoch: ``epoch`` and the metrics by MLflow name."""
@@ -58,6 +61,7 @@ def finish(
     data: dict[str, LabelledImages],
     progress: Progress,
     history: History,
+    leaks: Sequence[str],
     listen: Listener,
 ) -> dict[str, Evaluation]:
     """Evaluate the model, by now the best one, on validation and test, and store what follows from it in the run."""
@@ -66,6 +70,7 @@ def finish(
         for split in ("val", "test")
         if split in data
     }
+    splits = {split: SplitSummary.of(manifest, split) for split in data}
     fitted: Fitted | None = None
     if "val" in predictions:
         fitted = fit(predictions["val"])
@@ -90,9 +95,29 @@ def finish(
         evaluations[split] = evaluation
         run.write_folder(split, partial(write_evaluation, evaluation))
         # One value per run and name: the curves by epoch are called val/... and epoch_test/...
-        run.log_metrics(evaluation.defined("test" if split == "test" else "val_best"))
+        run.log_metrics(evaluation.defined("test" if split == "test" else "val_best"), data=splits[split])
     run.log_metrics({"best_epoch": float(progress.best_epoch)})
     run.write_folder("curves", lambda folder: _write_curves(folder, history, run.name))
+    planned = int(setup.config.epochs or 0)
+    run.set_tags({"retino.stopped_early": "yes" if progress.epoch < planned else "no"})
+    run.describe(
+        describe_training(
+            evaluations,
+            splits,
+            run_id=run.run_id,
+            best_epoch=progress.best_epoch,
+            epochs=progress.epoch,
+            planned=planned,
+            select_by=str(setup.config.select_by),
+            leaks=leaks,
+        )
+    )
+    run.log_model(
+        "checkpoint/best",
+        epoch=progress.best_epoch,
+        params=run_params(setup.config, setup.spec, setup.runtime),
+        tags={"retino.data": manifest.name},
+    )
     shown = evaluations.get("test", evaluations.get("val"))
     if shown is not None:
         collapsed = shown.warning is not None

@@ -11,11 +11,13 @@ from typing import Final
 from retino_cli.config import TrainConfig, resolve_config
 from retino_cli.data.configured import read_manifest
 from retino_cli.data.manifest import Manifest
+from retino_cli.data.summary import summarise_splits
 from retino_cli.errors import DataError, TrackingError, UsageError
 from retino_cli.evaluation.evaluation import LOGGED_INTERVALS
 from retino_cli.models.download import hash_file
 from retino_cli.runtime import choose_runtime
 from retino_cli.tracking import ActiveRun, RunRecord, Store, open_store
+from retino_cli.tracking.datasets import CONTEXTS
 from retino_cli.tracking.repeats import REPEATS, SEED_TAG, SEEDS_TAG, find_seeds
 from retino_cli.training import setup as starting
 from retino_cli.training.events import Listener, Note, ignore
@@ -61,6 +63,7 @@ def train_repeats(config: TrainConfig, repeats: int, *, listen: Listener = ignor
         )
     parent = _open_parent(store, config, manifest)
     with parent:
+        parent.log_inputs((summary, CONTEXTS[name]) for name, summary in summarise_splits(manifest).items())
         found = find_seeds(store, parent.run_id)
         finished = {seed for seed, record in found.items() if record.status == "FINISHED"}
         seeds = sorted({*wanted, *finished})
@@ -202,3 +205,4 @@ def _record(parent: ActiveRun, result: RepeatsResult) -> None:
         (folder / "repeats.json").write_text(json.dumps(result.to_dict(), indent=2) + "\n", encoding="utf-8")
 
     parent.write_folder("repeats", write)
+    parent.describe(result.to_description())

@@ -108,6 +108,27 @@ class RepeatsResult:
             lines.append(f"| {label}, no pixel read | | | {accuracy:.4f} | {qwk:.4f} | | | |")
         return "\n".join(lines) + "\n"
 
+    def to_description(self) -> str:
+        """What MLflow shows above the run: one sentence, those that collapsed, the table, what to do next."""
+        mean, deviation = self.mean, self.deviation
+        facts = [
+            f"{label} {mean[name]:.3f}" + (f" ± {deviation[name]:.3f}" if name in deviation else "")
+            for name, label in (("qwk", "QWK"), ("accuracy", "accuracy"))
+            if name in mean
+        ]
+        parts = [
+            f"**{self.split}, {len(self.rows)} seeds: {', '.join(facts)} (always saying the most frequent grade: "
+            f"accuracy {mean['majority_accuracy']:.3f}).** The deviation is what chance in training does."
+        ]
+        parts += [
+            f"- **COLLAPSED:** seed {row.seed} says (almost) only grade {row.collapsed}; its accuracy means nothing."
+            for row in self.collapsed
+        ]
+        short = self.run_id[:8]
+        parts.append(self.to_markdown().partition("\n\n")[2].rstrip())
+        parts.append(f"Next: `retino compare {short} RUN`, `retino confusion {short}`.")
+        return "\n\n".join(parts) + "\n"
+
     def baselines(self) -> list[tuple[str, float, float]]:
         """Name, accuracy and QWK of the baselines: the majority grade's, and the fellow eye's where train holds it."""
         mean = self.mean

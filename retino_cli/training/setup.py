@@ -192,12 +192,27 @@ def resumed_config(store: Store, record: RunRecord, asked: TrainConfig) -> Train
         if getattr(asked, name) != getattr(TrainConfig, name):
             changes[name] = getattr(asked, name)
     config = replace(stored, **changes)
-    if record.status == "FINISHED" and int(config.epochs or 0) <= int(stored.epochs or 0):
-        raise TrainingError(
-            f"Run {record.name} is finished: {stored.epochs} epochs are done.",
-            f"Train longer with: retino train --resume {record.run_id[:8]} --epochs {2 * int(stored.epochs or 1)}",
-        )
+    if record.status == "FINISHED":
+        _refuse_finished(store, record, config)
     return config
+
+
+def _refuse_finished(store: Store, record: RunRecord, config: TrainConfig) -> None:
+    """Raise TrainingError where ``config`` leaves the finished run ``record`` nothing to train."""
+    history = store.history(record.run_id)
+    done, best = int(history[-1]["epoch"]) if history else 0, int(record.metrics.get("best_epoch", 0))
+    planned, again = int(config.epochs or 0), f"retino train --resume {record.run_id[:8]}"
+    if planned <= done:
+        raise TrainingError(
+            f"Run {record.name} is finished: {done} epochs are done.",
+            f"Train longer with: {again} --epochs {2 * done}",
+        )
+    if 0 < config.patience <= done - best:
+        raise TrainingError(
+            f"Run {record.name} is finished: it stopped early after {done} of {planned} epochs, {done - best} of them "
+            f"without a better one, and --patience is {config.patience}.",
+            f"Train longer with: {again} --patience {2 * (done - best)}",
+        )
 
 
 def refuse_other_data(record: RunRecord, manifest: Manifest) -> None:
@@ -217,8 +232,12 @@ def refuse_other_data(record: RunRecord, manifest: Manifest) -> None:
 
 def run_name(config: TrainConfig, manifest: Manifest) -> str:
     """For example ``resnet18-pretrained-idrid-s0`` or ``timm-convnext_tiny-scratch-idrid-s0``."""
-    start = "pretrained" if config.pretrained else "weights" if config.weights else "init" if config.init else "scratch"
-    return f"{config.arch.replace(':', '-')}-{start}-{manifest.name}-s{config.seed}"
+    return f"{config.arch.replace(':', '-')}-{start_kind(config)}-{manifest.name}-s{config.seed}"
+
+
+def start_kind(config: TrainConfig) -> str:
+    """What the first weights are: ``pretrained``, ``weights`` (a file), ``init`` (another run's) or ``scratch``."""
+    return "pretrained" if config.pretrained else "weights" if config.weights else "init" if config.init else "scratch"
 
 
 def run_params(config: TrainConfig, spec: PreprocessSpec, runtime: Runtime) -> dict[str, Any]:
@@ -246,6 +265,7 @@ def fingerprints(manifest: Manifest) -> dict[str, str]:
 
 
 def run_tags(
+    config: TrainConfig,
     manifest: Manifest,
     spec: PreprocessSpec,
     runtime: Runtime,
@@ -258,6 +278,8 @@ def run_tags(
         "retino.data_fingerprint": manifest.fingerprint(),
         "retino.split_fingerprint": manifest.split_fingerprint(),
         "retino.leaks": "; ".join(leaks) or "none found",
+        "retino.leaky": "yes" if leaks else "no",
+        "retino.start": start_kind(config),
         "retino.preprocess": spec.hash,
         "retino.device": runtime.name,
     }

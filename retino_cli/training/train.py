@@ -15,6 +15,7 @@ from retino_cli.config import TrainConfig, resolve_config
 from retino_cli.data.configured import read_manifest
 from retino_cli.data.labelled import LabelledImages
 from retino_cli.data.manifest import Manifest
+from retino_cli.data.summary import SplitSummary
 from retino_cli.errors import DataError, RunNotFoundError
 from retino_cli.evaluation.evaluation import Evaluation
 from retino_cli.models.checkpoint import (
@@ -25,6 +26,7 @@ from retino_cli.models.checkpoint import (
 )
 from retino_cli.runtime import choose_runtime, deterministic
 from retino_cli.tracking import ActiveRun, Store, open_store
+from retino_cli.tracking.datasets import CONTEXTS
 from retino_cli.training import setup as starting
 from retino_cli.training.averaging import average_weights
 from retino_cli.training.events import Event, Listener, Note, RunStarted, ignore
@@ -157,18 +159,19 @@ def train(
             setup, test = find_rate(setup, listen=hear)
         config = setup.config
     if record is not None:
-        run = store.resume_run(record.run_id)
+        run = store.resume_run(record.run_id, params=starting.run_params(config, spec, runtime))
     else:
         run = store.start_run(
             experiment=config.experiment,
             name=config.run_name or starting.run_name(config, manifest),
             kind="train",
             params=starting.run_params(config, spec, runtime),
-            tags=starting.run_tags(manifest, spec, runtime, report, leaks) | (tags or {}),
+            tags=starting.run_tags(config, manifest, spec, runtime, report, leaks) | (tags or {}),
             parent=parent,
         )
     with run, deterministic(config.deterministic):
         run.log_text(json.dumps(config.to_dict(), indent=2) + "\n", "config.json")
+        run.log_inputs((SplitSummary.of(manifest, split), CONTEXTS[split]) for split in data)
         if test is not None:
             run.write_folder(RANGE_TEST_FOLDER, partial(write_range_test, test, run.name))
         hear(
@@ -198,7 +201,7 @@ def train(
             earlier = [row for row in store.history(run.run_id) if row["epoch"] <= progress.epoch]
         progress, best, history = _run_epochs(run, setup, manifest, progress, best, earlier, hear)
         setup.model.load_state_dict(best)
-        evaluations = finish(run, setup, manifest, data, progress, history, hear)
+        evaluations = finish(run, setup, manifest, data, progress, history, leaks, hear)
     return TrainResult(
         run_id=run.run_id,
         run_name=run.name,
