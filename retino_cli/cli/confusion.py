@@ -34,7 +34,8 @@ def confusion(
     retino confusion resnet18-scratch-idrid-s0 latest --out figures
     """
     from retino_cli.cli.display import Display
-    from retino_cli.cli.output import confusion_table, data_console, print_json
+    from retino_cli.cli.matrix import ConfusionView
+    from retino_cli.cli.output import data_console, print_json
     from retino_cli.evaluation.confusion_report import draw_confusions
     from retino_cli.evaluation.evaluation import OF_A_FILE
 
@@ -45,7 +46,8 @@ def confusion(
         return
     console = data_console()
     for (name, matrix), split in zip(report.matrices, report.splits, strict=True):
-        console.print(confusion_table(name if split == OF_A_FILE else f"{name}, {split}", matrix))
+        console.print(ConfusionView(name if split == OF_A_FILE else f"{name}, {split}", matrix))
+        console.print()
     console.print(f"Pictures are stored as run {report.run_id}, folder {report.split}/", markup=False)
     for path in report.files:
         console.print(f"Written: {path}", markup=False)

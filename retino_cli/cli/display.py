@@ -8,11 +8,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from retino_cli.cli.output import notes_console
+from retino_cli.cli.sparkline import can_draw, draw_sparkline
 
 if TYPE_CHECKING:
     from retino_cli.training.events import EpochDone, Event, Preparing, StepDone
 
 COLLAPSED_SHARE = 0.99
+LONGEST_LINE = 40
+"""Blocks of the sparkline beside the progress of an epoch."""
 
 
 class Display:
@@ -24,6 +27,8 @@ class Display:
         self._status = self._console.status("") if self._console.is_terminal and not quiet else None
         self._majority: dict[str, float] = {}
         self._epoch_seconds: list[float] = []
+        self._course: list[float | None] = []
+        self._draws = self._status is not None and can_draw(self._console)
         self._announced = 0
         self._preparing: tuple[float, int] | None = None
         self.run_id: str | None = None
@@ -61,6 +66,7 @@ class Display:
                 self._show_preparing(event)
             case events.RunStarted(run_id=run_id, run_name=name, config=config, n_train=n_train, majority=majority):
                 self.run_id, self.run_name, self._majority = run_id, name, majority
+                self._epoch_seconds, self._course = [], []
                 self.note(
                     f"Run {name} ({run_id[:8]}): {config.arch}, recipe {config.recipe}, {config.image_size} px, "
                     f"{n_train} training images, {config.epochs} epochs, batch {config.batch_size}, "
@@ -104,12 +110,21 @@ class Display:
         share = event.images / event.n_images
         usual = sum(self._epoch_seconds) / len(self._epoch_seconds) if self._epoch_seconds else event.seconds / share
         left = usual * (event.epochs - event.epoch) + max(usual - event.seconds, 0.0)
-        self._status.update(
-            f"epoch {event.epoch}/{event.epochs}  {share:4.0%}{loss}  {rate:.1f} images/s  {clock(left)} left"
-        )
+        text = f"epoch {event.epoch}/{event.epochs}  {share:4.0%}{loss}  {rate:.1f} images/s  {clock(left)} left"
+        self._status.update(text + self._draw_course(self._console.width - len(text) - 3))  # 3: the spinner
+
+    def _draw_course(self, room: int) -> str:
+        """The validation QWK so far, in at most ``room`` characters; nothing where they are too few for it."""
+        label, last = "  val QWK ", self._course[-1] if self._course else None
+        number = "" if last is None else f" {last:.3f}"
+        width = min(room - len(label) - len(number), LONGEST_LINE)
+        if not self._draws or len(self._course) < 2 or width < 4:
+            return ""
+        return label + draw_sparkline(self._course, width) + number
 
     def _show_epoch(self, event: EpochDone) -> None:
         self._epoch_seconds.append(event.seconds)
+        self._course.append(event.metrics.get("val/qwk"))
         if self._quiet:
             return
         usual = sum(self._epoch_seconds) / len(self._epoch_seconds)

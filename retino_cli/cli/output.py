@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from retino_cli.grades import GRADES, SHORT_GRADE_NAMES
 
 if TYPE_CHECKING:
-    import numpy as np
     from rich.console import Console
     from rich.table import Table
 
@@ -153,26 +152,6 @@ def grade_table(metrics: Metrics) -> Table:
             f"{metrics[f'precision_{grade}']:.3f}",
             f"{metrics[f'recall_{grade}']:.3f}",
         )
-    return table
-
-
-def confusion_table(name: str, matrix: np.ndarray) -> Table:
-    """Rows true grade, columns predicted; counts with the share of the row, the diagonal green, misses by two or more
-    grades red."""
-    from rich.markup import escape
-
-    table = new_table(
-        "true \\ predicted", *(f"{k} {SHORT_GRADE_NAMES[k]}" for k in GRADES), "images", title=escape(name)
-    )
-    for true in GRADES:
-        total = int(matrix[true].sum())
-        cells = []
-        for predicted in GRADES:
-            count = int(matrix[true, predicted])
-            share = f"{count / total:4.0%}" if total else " n/a"
-            style = "green" if true == predicted else "red" if abs(true - predicted) >= 2 else "yellow"
-            cells.append(f"[{style if count else 'dim'}]{count} {share}[/]")
-        table.add_row(f"{true} {SHORT_GRADE_NAMES[true]}", *cells, str(total))
     return table
 
 

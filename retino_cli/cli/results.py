@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from retino_cli.cli.matrix import ConfusionView
 from retino_cli.cli.output import (
     HEADLINES,
-    confusion_table,
     data_console,
     evaluation_table,
     eyes_table,
@@ -17,6 +18,7 @@ from retino_cli.cli.output import (
     operating_table,
     print_json,
 )
+from retino_cli.cli.sparkline import summarise_course
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from retino_cli.training.train import TrainResult
 
 MAJORITY = ("majority_accuracy", "accuracy of the majority baseline")
+MARKED = "* better than every other, as far as the data can tell"
 MOST_COLUMNS = 6
 """Runs that a table in a terminal has room for; of more, where they are grouped, only the groups are shown."""
 
@@ -39,6 +42,9 @@ def print_training(result: TrainResult, *, as_json: bool) -> None:
         return
     console = data_console()
     console.print(f"Best epoch {result.best_epoch} of {result.epochs}, by validation {result.config.select_by}.")
+    course = summarise_course([row.get("val/qwk") for row in result.history], "Validation QWK", console)
+    if course:
+        console.print(course, markup=False, soft_wrap=True)
     for evaluation in result.evaluations.values():
         console.print(evaluation_table(evaluation))
     short = result.run_id[:8]
@@ -66,7 +72,7 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
     console.print(evaluation_table(evaluation))
     if evaluation.confusion is not None:
         console.print(grade_table(evaluation.metrics))
-        console.print(confusion_table(f"confusion matrix, {evaluation.split}", evaluation.confusion))
+        console.print(ConfusionView(f"confusion matrix, {evaluation.split}", evaluation.confusion))
     for table, note in ((operating_table(evaluation), operating_note(evaluation)), (eyes_table(evaluation), "")):
         if table is not None:
             console.print(table)
@@ -81,7 +87,7 @@ def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
 def print_comparison(comparison: Comparison, *, as_json: bool) -> None:
     """The verdicts, the metrics side by side, groups, parameters that differ, and the widest disagreements.
 
-    The best value of a row is green only where the data can tell it from every other; else it is marked with *.
+    A value is marked with * (and green) only where the data tell that it is better than every other of its row.
     """
 
     if as_json:
@@ -138,22 +144,26 @@ def _runs_table(comparison: Comparison) -> Table:
     from rich.markup import escape
 
     labels = [escape(run.label) for run in comparison.runs]
-    table = new_table("metric", *labels, title=f"{comparison.split}: {comparison.n_images} images, best marked *")
+    title = f"{comparison.split}: {comparison.n_images} images"
+    table = _metric_columns(labels, title=title if comparison.groups else f"{title}; {MARKED}")
     for name, label in (MAJORITY, *HEADLINES):
-        best = comparison.best(name)
-        told = not comparison.groups and len(best) == 1 and _is_told(comparison, name, best[0])
-        cells = [f"{run.metrics[name]:.4f}" for run in comparison.runs]
-        marked = [
-            (f"[bold green]{c} *[/]" if told else f"{c} *") if i in best else f"{c}  " for i, c in enumerate(cells)
-        ]
-        table.add_row(label, *marked)
+        told = None if comparison.groups else comparison.told(name)
+        table.add_row(label, *_mark([f"{run.metrics[name]:.4f}" for run in comparison.runs], told))
     return table
 
 
-def _is_told(comparison: Comparison, metric: str, best: int) -> bool:
-    """Whether the data can tell ``best`` from every other run on ``metric``."""
-    pairs = [pair for pair in comparison.pairs if best in (pair.a, pair.b)]
-    return bool(pairs) and all(metric in pair.differences and pair.winner(metric) == best for pair in pairs)
+def _metric_columns(labels: Sequence[str], *, title: str) -> Table:
+    """A table with a column of metrics and others of numbers, which stay whole where there is little room."""
+    table = new_table("metric", *labels, title=title)
+    table.min_width = None
+    for column in table.columns[1:]:
+        column.min_width = len("0.0000 *")
+    return table
+
+
+def _mark(cells: Sequence[str], told: int | None) -> list[str]:
+    """The cell at ``told`` with a star, the others with the room for one."""
+    return [f"[bold green]{cell} *[/]" if k == told else f"{cell}  " for k, cell in enumerate(cells)]
 
 
 def _reasons(metrics: Metrics) -> list[str]:
@@ -168,11 +178,11 @@ def _print_groups(console: Console, comparison: Comparison) -> None:
     from retino_cli.evaluation.comparison import format_group
 
     names = [escape(comparison.name_group(group)) for group in comparison.groups]
-    table = new_table(
-        "metric", *names, title=f"{comparison.split}: mean and standard deviation over the runs of each group"
-    )
+    title = f"{comparison.split}: mean and standard deviation over the runs of each group; {MARKED}"
+    table = _metric_columns(names, title=title)
     for name, label in (MAJORITY, *HEADLINES):
-        table.add_row(label, *(format_group(group, name) for group in comparison.groups))
+        cells = [format_group(group, name) for group in comparison.groups]
+        table.add_row(label, *_mark(cells, comparison.told(name)))
     console.print(table)
 
 
