@@ -13,6 +13,8 @@ from retino_cli.errors import UsageError
 from retino_cli.evaluation.artifacts import draw_matrices
 from retino_cli.evaluation.bootstrap import resample
 from retino_cli.evaluation.comparison import ComparedRun, Comparison, Disagreement, Group
+from retino_cli.evaluation.descriptions import describe_comparison
+from retino_cli.evaluation.differences import draw_differences
 from retino_cli.evaluation.evaluation import OF_A_FILE
 from retino_cli.evaluation.judged import Judged
 from retino_cli.evaluation.metrics import METRIC_NAMES, Undefined, confusion_matrix, is_collapsed, summarise
@@ -21,7 +23,9 @@ from retino_cli.evaluation.resampling import N_RESAMPLES
 from retino_cli.evaluation.stored import StoredPredictions, label_stored, read_stored, refuse_unlike
 from retino_cli.figures import style
 from retino_cli.figures.curves import draw_comparison
+from retino_cli.report.page import check_place, write_page
 from retino_cli.tracking import Store, open_store
+from retino_cli.training.events import Listener, ignore
 
 NOT_COMPARED = ("data", "workers", "run_name", "device")
 """Parameters that say where a run was made, not what it is."""
@@ -37,7 +41,10 @@ def compare(
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
     experiment: str | None = None,
+    html: Path | None = None,
+    images: bool = True,
     tracking_uri: str | None = None,
+    listen: Listener = ignore,
 ) -> Comparison:
     """Compare two or more runs, or files of predictions, on the same images; nothing is predicted again.
 
@@ -47,11 +54,14 @@ def compare(
     beside them; over more than two runs p-values are adjusted by Holm. ``group_by`` names parameters, with commas,
     whose equal values make a group of runs, or is ``config``: all but the seed; a file is a group of its own. A run of
     kind ``repeats`` stands for its trainings, which are one group where ``group_by`` says nothing else. It is all
-    stored as a run of kind ``compare``.
+    stored as a run of kind ``compare``. ``html``: also write a page about it to this file, and into that run;
+    ``images`` False leaves photographs out of it.
 
-    Raises UsageError for fewer than two runs, for one given twice, for an unknown parameter, and for runs judged on
-    other images or grades.
+    Raises UsageError for fewer than two runs, for one given twice, for an unknown parameter, for runs judged on other
+    images or grades, and where ``html`` is a folder or a file of somebody else's.
     """
+    if html is not None:
+        check_place(html)
     store = open_store(tracking_uri)
     stored = read_stored(store, list(runs), split=split)
     if len(stored) < 2:
@@ -101,8 +111,15 @@ def compare(
             groups=groups,
             disagreements=_disagreements(judged),
         )
+        active.describe(describe_comparison(comparison))
         majority = _majority(stored)
         active.write_folder("comparison", lambda folder: write_comparison(comparison, folder, majority=majority))
+        if html is not None:
+            from retino_cli.report.comparison_page import make_comparison_page  # with torch: only where it is needed
+
+            page = make_comparison_page(comparison, stored, store, images=images, listen=listen)
+            write_page(page, html)
+            active.write_folder("comparison", lambda folder: write_page(page, folder / "comparison.html"))
         active.log_metrics(
             {
                 f"{name}/{place}_{_safe(run.label)}": value
@@ -115,7 +132,8 @@ def compare(
 
 
 def write_comparison(comparison: Comparison, folder: Path, *, majority: float | None = None) -> None:
-    """comparison.json, comparison.md, disagreements.csv; as PNG and SVG accuracy by epoch and the confusion matrices.
+    """comparison.json, comparison.md, disagreements.csv; as figures the differences (forest plot), accuracy by epoch,
+    and the confusion matrices.
 
     ``majority``: the majority baseline of the split whose accuracy by epoch is drawn.
     """
@@ -128,6 +146,9 @@ def write_comparison(comparison: Comparison, folder: Path, *, majority: float | 
         writer.writerow(["image_id", "grade", *labels, *(f"{label}, expected grade" for label in labels)])
         for one in comparison.disagreements:
             writer.writerow([one.image_id, one.grade, *one.predicted, *one.expected])
+    forest = draw_differences(comparison)
+    if forest is not None:
+        style.save(forest, folder / "differences")
     if all(run.history for run in comparison.runs):
         figure = draw_comparison([(run.label, run.history) for run in comparison.runs], majority=majority)
         style.save(figure, folder / "accuracy_by_epoch")

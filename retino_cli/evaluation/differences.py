@@ -22,12 +22,12 @@ _MOST_PAIRS: Final = 3
 
 @dataclass(frozen=True)
 class Difference:
-    """``interval`` of B - A on ``metric``; ``winner``: the better one's place, where the data can tell, else None."""
+    """``interval`` of B - A on ``metric``; ``better``: "a" or "b", where the data can tell, else None."""
 
     metric: str
     label: str
     interval: Interval
-    winner: int | None
+    better: str | None
     p_value: float | None
 
 
@@ -39,9 +39,8 @@ def list_differences(pair: Pair, metrics: Sequence[str]) -> tuple[Difference, ..
         if interval is None or isinstance(interval, Undefined):
             continue
         label = DISPLAY_NAMES[name]
-        found.append(
-            Difference(name, label[0].upper() + label[1:], interval, pair.winner(name), pair.p_values.get(name))
-        )
+        better = {pair.a: "a", pair.b: "b", None: None}[pair.winner(name)]
+        found.append(Difference(name, label[0].upper() + label[1:], interval, better, pair.p_values.get(name)))
     return tuple(found)
 
 
@@ -95,4 +94,4 @@ def draw_differences(comparison: Comparison) -> Figure | None:
 
 
 def _row(label: str, one: Difference) -> ForestRow:
-    return ForestRow(label, one.interval.estimate, one.interval.low, one.interval.high, one.winner is not None)
+    return ForestRow(label, one.interval.estimate, one.interval.low, one.interval.high, one.better is not None)

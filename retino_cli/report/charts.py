@@ -28,7 +28,7 @@ N_STYLES: Final = 6
 class Series:
     """A line: ``points`` (x, y) in order; ``look`` chooses colour and dash (0, 1, ...); ``marked`` draws its points.
 
-    ``intervals``: (x, low, high), drawn as vertical lines.
+    ``intervals``: (x, low, high), drawn as vertical lines. A line without a label is not in the legend.
     """
 
     label: str
@@ -123,7 +123,11 @@ def line_chart(
         data_range=" ".join(repr(float(value)) for value in (low_x, low_y, high_x, high_y)),
     )
     legend = [
-        *(_legend(one.label, f"line s{one.look % N_STYLES + 1}", one.look if one.marked else None) for one in series),
+        *(
+            _legend(one.label, f"line s{one.look % N_STYLES + 1}", one.look if one.marked else None)
+            for one in series
+            if one.label
+        ),
         *([_legend(diagonal, "reference")] if diagonal else []),
         *(_legend(rule.label, "rule") for rule in rules),
         *(_legend(mark.label, "mark") for mark in marks),
