@@ -12,17 +12,16 @@ from retino_cli.preprocess import Crop
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the upright original (``PreparedPicture.box``)."""
 
-OPACITY: Final = 0.7
+OPACITY: Final = 0.65
 """How much of the photograph the hottest place hides."""
 
 # From little heat to much: (heat, red, green, blue). A retina has hardly any blue, so that blue stands out against it
 # for every kind of colour vision; lightness grows steadily, so that the order can be told without colour as well.
+# White, at the end, would look pink over orange.
 _COLOURS: Final = (
-    (0.0, 8, 29, 130),
-    (0.35, 20, 80, 225),
-    (0.65, 20, 160, 255),
-    (0.85, 110, 225, 255),
-    (1.0, 240, 255, 255),
+    (0.0, 20, 45, 190),
+    (0.5, 20, 130, 255),
+    (1.0, 90, 245, 255),
 )
 
 

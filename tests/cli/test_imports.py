@@ -30,6 +30,7 @@ print("LOADED", code, loaded)
         ["data", "inspect", "--help"],
         ["data", "cache", "--help"],
         ["predict", "--help"],
+        ["explain", "--help"],
         ["train", "--epochs", "0"],
         ["nonsense"],
     ],
