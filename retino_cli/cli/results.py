@@ -55,9 +55,18 @@ def print_training(result: TrainResult, *, as_json: bool) -> None:
         (f"retino eval {short}", "evaluate it again, or with --data on other images"),
         (f"retino confusion {short}", "its confusion matrix"),
         (f"retino compare {short} RUN", "against another run"),
-        (result.ui_command, "everything, in the browser"),
+        (name_ui(result.config.tracking_uri), f"everything, in the browser (by hand: {result.ui_command})"),
     ):
         console.print(f"  {command:<32} {what}", markup=False)
+
+
+def name_ui(tracking_uri: str | None) -> str:
+    """The command that shows the store of a run."""
+    import shlex
+
+    from retino_cli.tracking.location import mask_password
+
+    return "retino ui" + (f" --tracking-uri {shlex.quote(mask_password(tracking_uri))}" if tracking_uri else "")
 
 
 def print_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:

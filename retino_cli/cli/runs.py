@@ -56,6 +56,8 @@ def runs(
                         "seconds": record.duration,
                         "data": record.tags.get("retino.data"),
                         "arch": record.params.get("arch"),
+                        "epochs": _epochs(record.params.get("epochs")),
+                        "epochs_done": _epochs(record.tags.get("retino.epochs_done")),
                         "accuracy": _headline(record.metrics, "accuracy"),
                         "majority_accuracy": _headline(record.metrics, "majority_accuracy"),
                         "qwk": _headline(record.metrics, "qwk"),
@@ -70,7 +72,9 @@ def runs(
     if not records:
         console.print(f"No runs in {store.where()}. Make one with: retino train", markup=False)
         return
-    table = new_table("run", "name", "kind", "state", "data", "arch", "accuracy", "majority", "QWK", "started")
+    table = new_table(
+        "run", "name", "kind", "state", "data", "arch", "epochs", "accuracy", "majority", "QWK", "started"
+    )  # fmt: skip
     for place, column in enumerate(table.columns):
         column.justify = "left" if place <= 5 else "right"
         column.no_wrap = place != 1  # a long name takes two lines; the numbers stay whole
@@ -84,6 +88,7 @@ def runs(
             record.status,
             record.tags.get("retino.data", "-"),
             record.params.get("arch", "-"),
+            _describe_epochs(record.params.get("epochs"), record.tags.get("retino.epochs_done")),
             _format(_headline(record.metrics, "accuracy")),
             _format(_headline(record.metrics, "majority_accuracy")),
             f"[bold red]{qwk} collapsed[/]" if collapsed else qwk,
@@ -91,6 +96,15 @@ def runs(
         )
     console.print(table)
     console.print(f"Store  {store.where()}; browse with: {store.ui_command()}", markup=False)
+
+
+def _epochs(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
+
+
+def _describe_epochs(planned: str | None, done: str | None) -> str:
+    """``12/30`` for a training that stopped early."""
+    return f"{done}/{planned}" if done not in (None, planned) else planned or "-"
 
 
 def _headline(metrics: dict[str, float], name: str) -> float | None:

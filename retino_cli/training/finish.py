@@ -99,7 +99,8 @@ def finish(
     run.log_metrics({"best_epoch": float(progress.best_epoch)})
     run.write_folder("curves", lambda folder: _write_curves(folder, history, run.name))
     planned = int(setup.config.epochs or 0)
-    run.set_tags({"retino.stopped_early": "yes" if progress.epoch < planned else "no"})
+    early = "yes" if progress.epoch < planned else "no"
+    run.set_tags({"retino.stopped_early": early, "retino.epochs_done": progress.epoch})
     run.describe(
         describe_training(
             evaluations,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -142,6 +143,28 @@ def test_a_value_is_marked_better_only_where_the_data_can_tell(
     assert "\x1b[1;32m" in rows["poor", "good"]
     assert "32m" not in rows["good", "twin"]
     assert ("*" in rows["poor", "good"], "*" in rows["good", "twin"]) == (True, False)
+
+
+def test_the_stars_are_those_of_the_verdict_at_every_width(
+    three: Path, retino: Retino, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("poor", "good", "twin")
+    pairs = compared(retino, *names)["pairs"]
+    assert not any(pair["p_values"]["qwk"] <= 0.05 for pair in pairs if {pair["a"], pair["b"]} == {1, 2})
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    for width in (44, 60, 100):
+        monkeypatch.setenv("COLUMNS", str(width))
+        three_of_them = retino("compare", *names).out
+        two = retino("compare", *names[:2]).out
+        assert "38;" not in two
+        for out, n, starred in ((three_of_them, 3, False), (two, 2, True)):
+            plain = re.sub(r"\x1b\[[\d;]*m", "", out)
+            table = plain[plain.index("images; *") : plain.index("Brier")]
+            assert max(map(len, table.splitlines())) <= width
+            row = next(line for line in table.splitlines() if "quadratic" in line)
+            values = re.findall(r"\d\.\d{4}(?: \*)?", row)
+            assert [value.endswith("*") for value in values] == [False, starred, False][:n]
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
