@@ -16,7 +16,13 @@ from retino_cli.evaluation.verdict import DISPLAY_NAMES
 from retino_cli.figures.forest import ForestPanel, ForestRow, draw_forest
 
 HIGHER: Final = tuple(name for name in DISPLAY_NAMES if name not in LOWER_IS_BETTER)
-LOWER: Final = tuple(name for name in DISPLAY_NAMES if name in LOWER_IS_BETTER)
+LOWER: Final = tuple(name for name in DISPLAY_NAMES if name in LOWER_IS_BETTER and name != "nll")
+KINDS: Final = (
+    ("Higher is better", HIGHER, False),
+    ("Lower is better", LOWER, True),
+    ("Log-loss, lower is better", ("nll",), True),
+)
+"""(title, metrics, whether lower is better): what shares an axis. Log-loss has no upper end: it has its own."""
 _MOST_PAIRS: Final = 3
 
 
@@ -61,7 +67,7 @@ def choose_pairs(comparison: Comparison, *, most: int = _MOST_PAIRS) -> tuple[Pa
 def draw_differences(comparison: Comparison) -> Figure | None:
     """The forest plot of a comparison; None where no difference is defined.
 
-    Of two: every metric, in two panels, as higher or lower is better. Of several: the headline metrics, a panel each.
+    Of two: every metric, in a panel for each of ``KINDS``. Of several: the headline metrics, a panel each.
     """
     names = names_of(comparison)
     pairs = choose_pairs(comparison)
@@ -70,7 +76,7 @@ def draw_differences(comparison: Comparison) -> Figure | None:
         pair = pairs[0]
         panels = [
             ForestPanel(title, [_row(one.label, one) for one in list_differences(pair, metrics)], lower_is_better=lower)
-            for title, metrics, lower in (("Higher is better", HIGHER, False), ("Lower is better", LOWER, True))
+            for title, metrics, lower in KINDS
         ]
         a, b = names[pair.a], names[pair.b]
         title, better = f"{b} minus {a}: {where}", (f"{a} is better", f"{b} is better")

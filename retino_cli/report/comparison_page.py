@@ -109,7 +109,8 @@ def _open(one: StoredPredictions, store: Store, wanted: Sequence[str], *, listen
 
 
 def _encode(photographs: Photographs, wanted: Sequence[str]) -> PageImages:
-    budget, uris = PictureBudget(_PICTURE_BYTES), {}
+    budget = PictureBudget(_PICTURE_BYTES)
+    uris: dict[str, str] = {}
     for image_id in wanted:
         if image_id not in photographs:
             continue

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from retino_cli.evaluation.comparison import OF_THE_DATA, Comparison, format_group
-from retino_cli.evaluation.differences import HIGHER, LOWER, Difference, choose_pairs, list_differences
+from retino_cli.evaluation.differences import KINDS, Difference, choose_pairs, list_differences
 from retino_cli.evaluation.metrics import LOWER_IS_BETTER, Undefined
 from retino_cli.evaluation.pairs import HEADLINE, Pair
 from retino_cli.evaluation.resampling import Interval
@@ -52,10 +52,8 @@ def differences_section(comparison: Comparison, sides: Sequence[Side]) -> Sectio
     if len(comparison.pairs) == 1:
         (pair,) = comparison.pairs
         a, b = sides[pair.a], sides[pair.b]
-        for caption, metrics, lower in (
-            (f"{b.letter} minus {a.letter}; higher is better.", HIGHER, False),
-            (f"{b.letter} minus {a.letter}; lower is better, and the axis is turned round.", LOWER, True),
-        ):
+        for kind, metrics, lower in KINDS:
+            caption = f"{kind}{': the axis is turned round' if lower else ''}. {b.letter} minus {a.letter}."
             rows = [_row(one.label, one, a, b) for one in list_differences(pair, metrics)]
             if rows:
                 ends = (f"{a.letter} better", f"{b.letter} better")
@@ -168,8 +166,8 @@ def _metric_tables(comparison: Comparison, sides: Sequence[Side]) -> list[Conten
             text = (
                 format_group(comparison.groups[place], name) if grouped else _value(comparison, side.members[0], name)
             )
-            mark = element("span", "better", class_="better") if place == best else None
-            cells.append(join([text, " ", mark] if mark else [text]))
+            badge_of_best = element("span", "better", class_="better") if place == best else None
+            cells.append(join([text, " ", badge_of_best] if badge_of_best else [text]))
         direction = " (lower is better)" if name in LOWER_IS_BETTER else ""
         rows.append([f"{_upper(label)}{direction}", *cells])
     what = "mean and standard deviation over the runs" if grouped else "with 95 % intervals"

@@ -47,7 +47,7 @@ def mean_matrix(comparison: Comparison, side: Side) -> npt.NDArray[np.float64] |
     matrices = [comparison.runs[place].confusion for place in side.members]
     if any(matrix is None for matrix in matrices):
         return None
-    return np.mean(np.stack([np.asarray(matrix, dtype=np.float64) for matrix in matrices]), axis=0)
+    return np.asarray(np.mean(np.stack([np.asarray(one, dtype=np.float64) for one in matrices]), axis=0))
 
 
 def sorted_probabilities(judged: Sequence[Judged], side: Side) -> npt.NDArray[np.float64] | None:
@@ -58,7 +58,7 @@ def sorted_probabilities(judged: Sequence[Judged], side: Side) -> npt.NDArray[np
         if one.probabilities is None:
             return None
         found.append(one.probabilities[np.argsort(one.image_id, kind="stable")])
-    return np.mean(np.stack(found), axis=0)
+    return np.asarray(np.mean(np.stack(found), axis=0))
 
 
 def _letter(place: int) -> str:
