@@ -97,7 +97,6 @@ def forward_backward(
     micro.remember()
     random_state = _random_state(runtime.device)
     while True:
-        model.zero_grad(set_to_none=True)
         try:
             loss, logits = _accumulate(model, index, load, part_of_loss, runtime, micro.split(len(index)))
         except (RuntimeError, MemoryError) as error:
@@ -123,6 +122,9 @@ def _accumulate(
         with runtime.autocast():
             logits = model(images)  # (b, 5)
         loss = part_of_loss(logits, piece)
+        if piece.start == 0:
+            # Not before the forward pass: the gradients to come then find the memory of these, still warm.
+            model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call] # torch leaves it untyped
         losses.append(loss.detach())
         parts.append(logits.detach())
