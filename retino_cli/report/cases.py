@@ -75,8 +75,9 @@ def _fader() -> Html:
         element("input", type="range", id="heat-all", min=0, max=100, value=50, data_heat_all=True),
         element(
             "p",
-            "Bright, yellow places spoke most for the predicted grade (Grad-CAM; each map has its own scale, and is no "
-            "finer than about 32 pixels of what the network sees). A map shows where the network looked, not why.",
+            "Blue places spoke for the predicted grade, the brightest the most (Grad-CAM). Each map has its own scale, "
+            "and is no finer than about 32 pixels of what the network sees. A map shows where the network looked, "
+            "not why.",
             class_="hint",
         ),
         class_="fader",

@@ -144,7 +144,7 @@ def _grade_table(document: Mapping[str, Any]) -> Html:
         ]
         for grade in GRADES
     ]
-    return table(["Grade", "Images", "Recall", "Precision"], rows, caption="By grade, with 95 % intervals.")
+    return table(["Grade", "Images", "Recall", "Precision"], rows, caption="By grade.")
 
 
 def collapse_warning(document: Mapping[str, Any]) -> str | None:

@@ -10,21 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from retino_cli.explain.overlay import colour_heat
+
 Pixels = npt.NDArray[np.uint8]
 
 HEAT_SIZE: Final = 96
 """Side of a heat map in a page, in pixels: it is smooth, and the browser enlarges it."""
-
-_HEAT_PLACES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
-_HEAT_COLOURS: Final = (
-    (34, 20, 96, 0),
-    (40, 90, 170, 110),
-    (20, 165, 170, 165),
-    (110, 220, 130, 205),
-    (255, 255, 190, 235),
-)
-"""Red, green, blue, opacity: blue to light yellow, lightness rising, unlike any colour of a fundus photograph; nothing
-where there is no heat."""
 
 
 class PictureBudget:
@@ -59,10 +50,7 @@ def encode_heat(heat: npt.NDArray[np.float32]) -> str:
     small = Image.fromarray(np.asarray(heat, dtype=np.float32))
     if max(small.size) > HEAT_SIZE:
         small = small.resize((HEAT_SIZE, HEAT_SIZE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    values = np.clip(np.asarray(small), 0.0, 1.0)
-    channels = np.array(_HEAT_COLOURS, dtype=np.float64).T
-    coloured = np.stack([np.interp(values, _HEAT_PLACES, channel) for channel in channels], axis=-1)
-    return _to_uri(Image.fromarray(np.rint(coloured).astype(np.uint8)), quality=70)
+    return _to_uri(colour_heat(np.asarray(small), opacity=1.0), quality=70)
 
 
 def _to_uri(image: Image.Image, *, quality: int) -> str:

@@ -35,7 +35,7 @@ MOST_BYTES: Final = 15_000_000
 _PICTURE_BYTES: Final = 12_000_000
 """Of all pictures in it, as text; what is left is more than the rest of a page about a million images takes."""
 _LARGE_SIDE: Final = 288
-_SMALL_SIDES: Final = ((250, 224), (700, 144), (MOST_SMALL_PICTURES, 96))
+_SMALL_SIDES: Final = ((250, 224), (700, 160), (MOST_SMALL_PICTURES, 128))
 """(up to so many small pictures, their side in pixels)"""
 _CHUNK: Final = 64
 _SWITCHED_OFF: Final = "they were left out on demand (--no-images)"

@@ -12,7 +12,7 @@ from retino_cli.grades import GRADES
 
 MOST_ERRORS: Final = 60
 """Errors that are shown one by one, with heat maps."""
-MOST_SMALL_PICTURES: Final = 1500
+MOST_SMALL_PICTURES: Final = 2400
 """Small pictures in all cells together."""
 
 Rows = npt.NDArray[np.int64]
