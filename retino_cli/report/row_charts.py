@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from retino_cli.report.charts import draw_line, range_of, ticks_of
+from retino_cli.report.charts import draw_line, ticks_of
 from retino_cli.report.markup import Html, element
 from retino_cli.report.page import scrolling, with_interval
 
@@ -38,73 +38,6 @@ def bars(rows: Sequence[Bar], *, label: str) -> Html:
         for row in rows
     ]
     return element("ol", lines, class_="bars", aria_label=label)
-
-
-@dataclass(frozen=True)
-class ForestRow:
-    """An estimate with the ends of its interval (None: there is none); ``clear``: it excludes the reference."""
-
-    label: str
-    estimate: float
-    low: float | None
-    high: float | None
-    clear: bool = False
-
-
-def forest_plot(
-    rows: Sequence[ForestRow], *, caption: str, label: str, reference: float = 0.0, digits: int = 3
-) -> Html:
-    """Estimates with their intervals, one line each, on one axis with a line at ``reference``.
-
-    A table whose last column is drawn: it is read as numbers, and fits a narrow screen. ``label`` names the axis.
-    """
-    ends = [v for row in rows for v in (row.estimate, row.low, row.high) if v is not None] + [reference]
-    low, high = range_of(ends)
-    ticks = [tick for tick in ticks_of(low, high, most=5) if low <= tick <= high]
-
-    def across(value: float) -> float:
-        return round(1000 * (value - low) / (high - low), 1)
-
-    lines = []
-    for row in rows:
-        has_interval = row.low is not None and row.high is not None
-        interval = f"[{row.low:.{digits}f}, {row.high:.{digits}f}]" if has_interval else "no interval"
-        x = across(row.estimate)
-        drawing = element(
-            "svg",
-            [draw_line((across(tick), 0), (across(tick), 24), "grid") for tick in ticks],
-            draw_line((across(reference), 0), (across(reference), 24), "zero"),
-            draw_line((across(row.low), 12), (across(row.high), 12), "whisker")
-            if row.low is not None and row.high is not None
-            else None,
-            draw_line((x, 12), (x, 12), "dot"),
-            viewBox="0 0 1000 24",
-            preserveAspectRatio="none",
-            aria_hidden="true",
-            class_="clear" if row.clear else None,
-        )
-        lines.append(
-            element(
-                "tr",
-                element("th", row.label, scope="row"),
-                element("td", f"{row.estimate:+.{digits}f}", class_="number"),
-                element("td", interval, class_="number"),
-                element("td", drawing, class_="drawn"),
-            )
-        )
-    axis = element(
-        "span",
-        [element("span", f"{tick:g}", style=f"left:{across(tick) / 10:.1f}%") for tick in ticks],
-        class_="axis",
-        aria_hidden="true",
-    )
-    head = element(
-        "tr",
-        [element("th", text, scope="col") for text in ("Metric", "Difference", "Interval")],
-        element("th", label, axis, scope="col", class_="drawn"),
-    )
-    whole = element("table", element("caption", caption), element("thead", head), element("tbody", lines))
-    return scrolling(whole, caption=caption, class_="forest")
 
 
 @dataclass(frozen=True)
