@@ -100,7 +100,8 @@ def test_it_is_stored_with_the_run_whose_status_stays(page_of_first: dict[str, A
 def test_pictures_are_small_and_hold_no_metadata(page_of_first: dict[str, Any]) -> None:
     images, report = pictures(page_of_first["page"]), page_of_first["report"]
     assert report.n_pictures == report.n_images
-    assert report.n_heat_maps == sum(image.mode == "RGBA" for image in images) > 0
+    assert report.n_heat_maps == page_of_first["page"].count('class="heat"') > 0
+    assert len(images) == report.n_pictures + 2 * report.n_heat_maps  # in a cell; as an error, with its heat map
     for image in images:
         assert max(image.size) == 32  # that of the training; never enlarged
         assert not image.getexif()
