@@ -9,6 +9,12 @@ import typer
 from retino_cli.cli import options as o
 from retino_cli.errors import UsageError
 
+NUMBERS = ("epochs", "accuracy", "majority", "QWK", "started")
+COLUMNS = {
+    "run": 0, "name": 0, "kind": 85, "state": 0, "data": 100, "arch": 115, "epochs": 110, "accuracy": 0, "majority": 80,
+    "QWK": 0, "started": 130,
+}  # fmt: skip
+"""Columns of the table, and from which width of the terminal on they are shown."""
 KINDS = ("train", "repeats", "eval", "compare", "confusion", "lab")
 
 
@@ -72,28 +78,29 @@ def runs(
     if not records:
         console.print(f"No runs in {store.where()}. Make one with: retino train", markup=False)
         return
-    table = new_table(
-        "run", "name", "kind", "state", "data", "arch", "epochs", "accuracy", "majority", "QWK", "started"
-    )  # fmt: skip
-    for place, column in enumerate(table.columns):
-        column.justify = "left" if place <= 5 else "right"
-        column.no_wrap = place != 1  # a long name takes two lines; the numbers stay whole
+    shown = [name for name, least in COLUMNS.items() if console.width >= least]
+    table = new_table(*shown)
+    for column, name in zip(table.columns, shown, strict=True):
+        column.justify = "right" if name in NUMBERS else "left"
+        column.min_width = 12 if name == "name" else None
+        column.no_wrap = name != "name"  # a long name takes two lines; the numbers stay whole
     for record in records:
         collapsed = record.tags.get("retino.collapsed", "no") not in ("no", "")
         qwk = _format(_headline(record.metrics, "qwk"))
-        table.add_row(
-            record.run_id[:8],
-            record.name.replace("[", "\\["),
-            record.kind,
-            record.status,
-            record.tags.get("retino.data", "-"),
-            record.params.get("arch", "-"),
-            _describe_epochs(record.params.get("epochs"), record.tags.get("retino.epochs_done")),
-            _format(_headline(record.metrics, "accuracy")),
-            _format(_headline(record.metrics, "majority_accuracy")),
-            f"[bold red]{qwk} collapsed[/]" if collapsed else qwk,
-            record.started.astimezone().strftime("%Y-%m-%d %H:%M"),
-        )
+        cells = {
+            "run": record.run_id[:8],
+            "name": record.name.replace("[", "\\["),
+            "kind": record.kind,
+            "state": record.status,
+            "data": record.tags.get("retino.data", "-"),
+            "arch": record.params.get("arch", "-"),
+            "epochs": _describe_epochs(record.params.get("epochs"), record.tags.get("retino.epochs_done")),
+            "accuracy": _format(_headline(record.metrics, "accuracy")),
+            "majority": _format(_headline(record.metrics, "majority_accuracy")),
+            "QWK": f"[bold red]{qwk} collapsed[/]" if collapsed else qwk,
+            "started": record.started.astimezone().strftime("%Y-%m-%d %H:%M"),
+        }
+        table.add_row(*(cells[name] for name in shown))
     console.print(table)
     console.print(f"Store  {store.where()}; browse with: {store.ui_command()}", markup=False)
 
