@@ -160,7 +160,7 @@ def _metric_tables(comparison: Comparison, sides: Sequence[Side]) -> list[Conten
     header: list[Content] = ["Metric", *(join([badge(side), f" {side.label}"]) for side in columns)]
     rows: list[list[Content]] = []
     for name, label in (("majority_accuracy", "accuracy of the majority baseline"), *DISPLAY_NAMES.items()):
-        best = None if name in OF_THE_DATA else _told_best(comparison, name)
+        best = None if name in OF_THE_DATA else comparison.told(name)
         cells: list[Content] = []
         for place, side in enumerate(columns):
             text = (
@@ -185,16 +185,6 @@ def _value(comparison: Comparison, place: int, name: str) -> str:
     interval = run.intervals.get(name)
     ends = f" [{interval.low:.3f}, {interval.high:.3f}]" if isinstance(interval, Interval) else ""
     return f"{run.metrics[name]:.4f}{ends}"
-
-
-def _told_best(comparison: Comparison, name: str) -> int | None:
-    """The side that the data tell from every other on ``name``, as the better one."""
-    n_sides = max((pair.b for pair in comparison.pairs), default=0) + 1
-    for place in range(n_sides):
-        pairs = [pair for pair in comparison.pairs if place in (pair.a, pair.b)]
-        if pairs and all(name in pair.differences and pair.winner(name) == place for pair in pairs):
-            return place
-    return None
 
 
 def _row(label: Content, one: Difference, a: Side, b: Side) -> DifferenceRow:
