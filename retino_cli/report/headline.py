@@ -130,7 +130,7 @@ def _value(document: Mapping[str, Any], name: str) -> Content:
 
 def _interval(document: Mapping[str, Any], name: str) -> str:
     interval = (document.get("intervals") or {}).get(name)
-    return "" if interval is None else f"[{interval['low']:.3f}, {interval['high']:.3f}]"
+    return "" if interval is None else f"[{interval['low']:z.3f}, {interval['high']:z.3f}]"
 
 
 def _grade_table(document: Mapping[str, Any]) -> Html:

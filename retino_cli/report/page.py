@@ -117,7 +117,7 @@ def with_interval(value: str, low: float | None, high: float | None, *, digits: 
     """A value and, smaller, the ends of its interval, which stand below it where the screen is narrow."""
     if low is None or high is None:
         return value
-    return [value, " ", element("span", f"[{low:.{digits}f}, {high:.{digits}f}]", class_="ends")]
+    return [value, " ", element("span", f"[{low:z.{digits}f}, {high:z.{digits}f}]", class_="ends")]
 
 
 def notice(content: Content, *, kind: str = "note") -> Html:
