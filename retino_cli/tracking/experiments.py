@@ -18,9 +18,6 @@ from retino_cli.errors import TrackingError
 from retino_cli.tracking.connection import Connection
 from retino_cli.tracking.location import Location, path_of_uri, shorten_path
 
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Tag of an experiment: MLflow's page opens it with the views for trained models, not those for language models."""
-
 
 def ensure_experiment(connection: Connection, name: str) -> str:
     """The id of the experiment ``name``, created if there is none.
@@ -75,11 +72,11 @@ def check_experiment(location: Location, experiment: Any) -> None:
 def _create(connection: Connection, name: str) -> str:
     root = connection.location.artifact_root
     if root is None:
-        return str(connection.call(connection.client.create_experiment, name, tags=_KIND))
+        return str(connection.call(connection.client.create_experiment, name))
     folder = root / _folder_name(name)
     _make_folder(folder)
     create = connection.client.create_experiment
-    return str(connection.call(create, name, artifact_location=folder.as_uri(), tags=_KIND))
+    return str(connection.call(create, name, artifact_location=folder.as_uri()))
 
 
 def _make_folder(folder: Path) -> None:
