@@ -53,6 +53,7 @@ def print_training(result: TrainResult, *, as_json: bool) -> None:
     console.print("Next", markup=False)
     for command, what in (
         (f"retino eval {short}", "evaluate it again, or with --data on other images"),
+        (f"retino report {short}", "one page to look at: errors, heat maps, threshold"),
         (f"retino confusion {short}", "its confusion matrix"),
         (f"retino compare {short} RUN", "against another run"),
         (name_ui(result.config.tracking_uri), f"everything, in the browser (by hand: {result.ui_command})"),
