@@ -96,7 +96,8 @@ def make_report(
         )
     notes = tuple(text for text in (pictures.missing, pictures.no_heat) if text and images)
     for text in notes:
-        listen(Note(f"The report is without {'photographs' if text == pictures.missing else 'heat maps'}: {text}."))
+        what = "photographs" if text == pictures.missing else "heat maps"
+        listen(Note(f"The report is without {what}: {text}.", "warning"))
     page = _compose(source, manifest, chosen, pictures)
     write_page(page, out)
     folder = source.split or "predictions"
