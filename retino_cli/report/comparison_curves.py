@@ -20,7 +20,10 @@ from retino_cli.report.sides import Side
 
 _MOST_POINTS: Final = 400
 """A curve is thinned to so many points: no screen shows more."""
-_COURSES: Final = (("val/qwk", "Quadratic weighted kappa on validation"), ("val/loss", "Loss on validation"))
+_COURSES: Final = (
+    ("val/qwk", "Quadratic weighted kappa on validation", "QWK"),
+    ("val/loss", "Loss on validation", "Loss"),
+)
 
 Points = list[tuple[float, float]]
 
@@ -29,7 +32,7 @@ def curves_section(comparison: Comparison, sides: Sequence[Side], judged: Sequen
     """The section. Runs of one group have one colour; of more than six sides the first six are drawn."""
     shown = sides[:N_STYLES]
     charts = [*_score_charts(comparison, shown, judged), _reliability(comparison, shown, judged)]
-    charts += [_course(comparison, shown, name, label) for name, label in _COURSES]
+    charts += [_course(comparison, shown, name, title, axis) for name, title, axis in _COURSES]
     drawn = [chart for chart in charts if chart is not None]
     body: list[Content] = []
     if drawn:
@@ -147,7 +150,7 @@ def _reliability(comparison: Comparison, sides: Sequence[Side], judged: Sequence
     )
 
 
-def _course(comparison: Comparison, sides: Sequence[Side], name: str, label: str) -> Html | None:
+def _course(comparison: Comparison, sides: Sequence[Side], name: str, title: str, axis: str) -> Html | None:
     def points(place: int) -> Points:
         return [(row["epoch"], row[name]) for row in comparison.runs[place].history if name in row]
 
@@ -158,10 +161,10 @@ def _course(comparison: Comparison, sides: Sequence[Side], name: str, label: str
     return line_chart(
         [Series(one.label, one.points, one.look, marked=True) for one in series],
         key=f"by-epoch-{name.replace('/', '-')}",
-        title=label,
-        description=f"{label} by epoch of the training.",
+        title=title,
+        description=f"{title} by epoch of the training.",
         x_label="Epoch",
-        y_label=label,
+        y_label=axis,
         x_range=(min(epochs) - 0.5, max(epochs) + 0.5),
     )
 
