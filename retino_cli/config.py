@@ -28,6 +28,7 @@ NORMALISATIONS: Final = ("imagenet", "none")
 AUGMENTATIONS: Final = ("none", "flips", "free", "strong")
 SELECT_BY: Final = ("qwk", "accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "referable_auc", "loss")
 SPLITTINGS: Final = ("official", "patient")
+DUPLICATES: Final = ("keep", "drop")
 PRECISIONS: Final = ("auto", "float32", "bfloat16")
 
 SMALL_IMAGE: Final = 64
@@ -61,7 +62,8 @@ _TAKEN_AS_THEY_ARE: Final = (
 class TrainConfig:
     """What to train, on what, and how.
 
-    ``split`` is ``official``, or ``patient`` to cut a data set anew so that no patient is in two splits. Sizes are in
+    ``split`` is ``official``, or ``patient`` to cut a data set anew so that no patient is in two splits;
+    ``duplicates`` is ``drop`` to leave training images out whose picture is in test or validation too. Sizes are in
     pixels, ``val_fraction`` is the share of the training images that become validation where the data set
     has none, ``split_seed`` the seed of such cuts alone (``None``: ``seed``), ``patience`` a number of epochs without
     a better validation value (0: never stop early). ``None`` leaves a field to the recipe or to the data.
@@ -77,6 +79,7 @@ class TrainConfig:
     patient_column: str | None = None
     val_fraction: float = 0.1
     split: str = "official"
+    duplicates: str = "keep"
     skip_unreadable: bool = False
 
     arch: str = "resnet18"
@@ -135,6 +138,7 @@ class TrainConfig:
         elif self.stem is not None:
             raise UsageError(f"--stem is not for {self.arch}: networks of timm have their own.", "Leave it out.")
         _one_of("--split", self.split, SPLITTINGS)
+        _one_of("--duplicates", self.duplicates, DUPLICATES)
         _one_of("--recipe", self.recipe, tuple(RECIPES))
         _one_of("--head", self.head, HEADS)
         _one_of("--stem", self.stem, STEMS)

@@ -37,7 +37,9 @@ def print_audit(audit: Audit) -> None:
         console.print(f"LEAK: {sentence}.", style="bold red", markup=False, soft_wrap=True)
     if audit.patient_leaks:
         console.print("Train without this leak: retino train --split patient", markup=False)
-    elif not audit.leaks:
+    if audit.shares_pictures:
+        console.print("Train without the shared pictures: retino train --duplicates drop", markup=False)
+    if not audit.leaks:
         console.print("No leak between the splits was found.", markup=False)
 
 

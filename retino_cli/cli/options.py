@@ -70,6 +70,16 @@ Splitting = Annotated[
         rich_help_panel=DATA_PANEL,
     ),
 ]
+Duplicates = Annotated[
+    str,
+    typer.Option(
+        "--duplicates",
+        metavar="keep|drop",
+        envvar="RETINO_DUPLICATES",
+        help="drop: leave out training images whose picture is in validation or test, too.",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
 SkipUnreadable = Annotated[
     bool,
     typer.Option(

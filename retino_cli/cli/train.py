@@ -69,6 +69,7 @@ def train(
     patient_column: o.PatientColumn = D.patient_column,
     val_fraction: o.ValFraction = D.val_fraction,
     split: o.Splitting = D.split,
+    duplicates: o.Duplicates = D.duplicates,
     skip_unreadable: o.SkipUnreadable = D.skip_unreadable,
     arch: Annotated[
         str,

@@ -101,6 +101,11 @@ class Audit:
     pictures: PictureAudit | None = field(default=None)
 
     @property
+    def shares_pictures(self) -> bool:
+        """Whether the same picture is in several splits."""
+        return any(one.crosses_splits for one in (self.pictures.identical if self.pictures else ()))
+
+    @property
     def leaks(self) -> tuple[str, ...]:
         """One sentence for each way in which the splits are not independent."""
         sentences = [

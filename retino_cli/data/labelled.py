@@ -35,6 +35,11 @@ class LabelledImages:
         """(N,) int64, 0..4."""
         return self.column("grade").astype(np.int64)
 
+    def subset(self, chosen: np.ndarray) -> LabelledImages:
+        """The images that ``chosen`` (N,) bool marks, in the same order."""
+        resident = None if self.resident is None else self.resident[torch.from_numpy(np.flatnonzero(chosen))]
+        return replace(self, kept=self.kept[chosen], resident=resident)
+
     def column(self, name: str) -> np.ndarray:
         """A column of the manifest for the readable images, (N,)."""
         return np.asarray(self.manifest.table[name].to_numpy()[self.kept])

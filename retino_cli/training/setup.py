@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from retino_cli.config import TrainConfig, is_timm
-from retino_cli.data.audit import Audit, PictureAudit, find_identical, find_patient_leaks
 from retino_cli.data.labelled import LabelledImages
 from retino_cli.data.manifest import Manifest
 from retino_cli.data.pictures import picture_size
@@ -120,19 +119,6 @@ def prepare_split(
     if images.fallbacks:
         listen(Note(f"{split}: no retina was found in {images.fallbacks} images; they are used uncropped."))
     return LabelledImages.of(part, images)
-
-
-def find_leaks(manifest: Manifest, spec: PreprocessSpec) -> tuple[str, ...]:
-    """One sentence for each way in which the splits are not independent: shared patients, the same picture.
-
-    The quick part of the audit: the pictures are those that the training has prepared anyway.
-    """
-    there = manifest.with_files()
-    prepared = prepare(there, spec, skip_unreadable=True)
-    # Pictures by the splits that are used: a validation cut that parts two copies of one picture leaks as well.
-    identical = find_identical(replace(there, official=None), prepared)
-    pictures = PictureAudit(int(prepared.readable.sum()), identical, (), (), ())
-    return Audit(find_patient_leaks(manifest), (), pictures).leaks
 
 
 def start_model(config: TrainConfig, store: Store, *, load: bool) -> tuple[nn.Module, WeightsReport | None]:

@@ -29,6 +29,7 @@ from retino_cli.tracking import ActiveRun, Store, open_store
 from retino_cli.tracking.datasets import CONTEXTS
 from retino_cli.training import setup as starting
 from retino_cli.training.averaging import average_weights
+from retino_cli.training.duplicates import find_leaks, leave_out
 from retino_cli.training.events import Event, Listener, Note, RunStarted, ignore
 from retino_cli.training.finish import History, describe_checkpoint, finish
 from retino_cli.training.loop import TrainingSetup, train_epochs
@@ -126,16 +127,24 @@ def train(
     data = starting.prepare_splits(
         manifest, spec, workers=config.workers, skip_unreadable=config.skip_unreadable, listen=hear
     )
-    if len(data["train"]) < 2:
+    audit = find_leaks(manifest, spec)
+    if config.duplicates == "drop":
+        data, dropped = leave_out(data, audit.pictures.identical if audit.pictures else ())
+        audit = replace(audit, pictures=None)
+        for sentence in dropped:
+            hear(Note(f"{sentence}."))
+    if "train" not in data or len(data["train"]) < 2:
         raise DataError(f"{manifest.root}: fewer than 2 readable training images.", "Check the image folder.")
 
     data = {
         split: images.resident_on(runtime.device, most_bytes=runtime.room_for_pictures)
         for split, images in data.items()
     }
-    leaks = starting.find_leaks(manifest, spec)
+    leaks = audit.leaks
     for sentence in leaks:
         hear(Note(f"LEAK: {sentence}. See: retino data inspect {config.data}", "warning"))
+    if audit.shares_pictures:
+        hear(Note("To train without the pictures that are in validation or test, too: --duplicates drop"))
     model = model.to(device=runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     class_weights = None
     if config.class_weights == "balanced":

@@ -185,6 +185,33 @@ def test_a_training_sees_the_same_picture_in_two_splits(clean: Path, retino: Ret
     assert other.stem in tag
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_a_training_can_leave_shared_pictures_out(clean: Path, retino: Retino, quick_flags: Flags) -> None:
+    """Two copies of one test picture, one in train's part and one in validation's: both go, test stays whole."""
+    table = load_manifest(clean, seed=0).table
+    train, val, test = (table[table["split"] == split] for split in ("train", "val", "test"))
+    for part in (train, val):
+        shutil.copy(test["path"].iloc[0], part["path"].iloc[0])
+    assert "retino train --duplicates drop" in retino("data", "inspect", clean).out
+    ended = retino("train", *with_data(quick_flags, clean), "--duplicates", "drop", "--run-name", "mended")
+    assert ended.code == 0, ended.err
+    assert "LEAK" not in ended.err
+    flat = " ".join(ended.err.split())
+    for part, split in ((train, "train"), (val, "val")):
+        name = part["image_id"].iloc[0]
+        assert f"{name} is left out of {split}: it is the same picture as {test['image_id'].iloc[0]} (test)." in flat
+    assert f"{len(train) - 1} training images" in flat
+    store = open_store()
+    record = store.find("mended")
+    assert record.params["duplicates"] == "drop"
+    assert record.tags["retino.leaky"] == "no"
+    for split, part, missing in (("val", val, 1), ("test", test, 0)):
+        judged = read_predictions(store.download(record.run_id, f"{split}/predictions.csv"))
+        assert len(judged.image_id) == len(part) - missing
+    again = json.loads(retino("eval", "mended", "--device", "cpu", "--json").out)
+    assert again["n_images"] == len(test)
+
+
 def test_a_split_by_patient_needs_patients(workplace: Path, retino: Retino, synthetic_data: Path) -> None:
     for grade, path in enumerate(load_manifest(synthetic_data).table["path"].iloc[:5]):
         (workplace / "d" / str(grade)).mkdir(parents=True)
