@@ -173,7 +173,7 @@ def _setup(manifest: Manifest, *, epochs: int) -> TrainingSetup:
     return TrainingSetup(
         model=model,
         optimizer=build_optimizer(model, config),
-        loss=build_loss(str(config.loss)),
+        loss=build_loss(str(config.loss), ordinal_sigma=float(config.ordinal_sigma or 0)),
         train=data,
         monitored={},
         spec=spec,

@@ -48,6 +48,7 @@ _TAKEN_AS_THEY_ARE: Final = (
     "ema",
     "tta",
     "loss",
+    "ordinal_sigma",
     "class_weights",
     "crop",
     "normalisation",
@@ -106,6 +107,7 @@ class TrainConfig:
     ema: float | None = None
     tta: bool | None = None
     loss: str | None = None
+    ordinal_sigma: float | None = None
     class_weights: str | None = None
     image_size: int | None = None
     crop: str | None = None
@@ -157,6 +159,7 @@ class TrainConfig:
         _between("--momentum", self.momentum, 0, 0.999999)
         _between("--weight-decay", self.weight_decay, 0, 1e3)
         _between("--warmup", self.warmup, 0, 0.9)
+        _between("--ordinal-sigma", self.ordinal_sigma, 0.05, 10)
         _between("--ema", self.ema, 0, 0.999999)
         _between("--freeze", self.freeze, 0, 1000)
         _between("--layer-decay", self.layer_decay, 1e-6, 1)
@@ -212,7 +215,7 @@ def resolve_config(config: TrainConfig, *, n_train: int, native_size: int) -> Tr
         recipe=name,
         image_size=image_size,
         stem=None if is_timm(config.arch) else config.stem or stem_for(image_size),
-        epochs=config.epochs or _epochs(recipe, n_train),
+        epochs=config.epochs or _epochs(recipe, n_train, from_scratch=from_scratch),
         batch_size=config.batch_size or _batch_size(recipe, config.arch, image_size),
         lr=config.lr or (recipe.lr_scratch if from_scratch else recipe.lr),
         **chosen,
@@ -247,11 +250,12 @@ def _image_size(recipe: Recipe, native_size: int) -> int:
     return native_size if native_size <= SMALL_IMAGE else max(SMALL_IMAGE, native_size // 32 * 32)
 
 
-def _epochs(recipe: Recipe, n_train: int) -> int:
+def _epochs(recipe: Recipe, n_train: int, *, from_scratch: bool) -> int:
+    epochs = recipe.epochs_scratch if from_scratch else recipe.epochs
     if not recipe.epochs_by_size:
-        return recipe.epochs
-    scaled = round(recipe.epochs * (EYEPACS_TRAIN / max(n_train, 1)) ** 0.25)
-    return int(min(max(scaled, recipe.epochs), MOST_EPOCHS))
+        return epochs
+    scaled = round(epochs * (EYEPACS_TRAIN / max(n_train, 1)) ** 0.25)
+    return int(min(max(scaled, epochs), MOST_EPOCHS))
 
 
 def _batch_size(recipe: Recipe, arch: str, image_size: int) -> int:

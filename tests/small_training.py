@@ -79,7 +79,7 @@ def make_setup(
     return TrainingSetup(
         model=model,
         optimizer=build_optimizer(model, config),
-        loss=build_loss(str(config.loss)),
+        loss=build_loss(str(config.loss), ordinal_sigma=float(config.ordinal_sigma or 0)),
         train=make_images([k % 5 for k in range(n)]),
         monitored={"val": make_images([0, 1, 2, 3, 4, 0], seed=1)} if monitored is None else monitored,
         spec=PreprocessSpec(image_size=SIZE),

@@ -104,6 +104,7 @@ def test_a_recipe_fills_every_open_field_and_overrides_nothing(recipe: str) -> N
         "tta": recipe in ("strong", "lab"),
         "schedule": "cosine" if recipe == "lab" else "constant",
         "loss": "focal",
+        "ordinal_sigma": 0.5,
         "class_weights": "balanced",
         "crop": "retina" if recipe == "lab" else "none",
         "normalisation": "imagenet" if recipe == "lab" else "none",

@@ -125,6 +125,9 @@ def train(
         float | None, _training("--ema", help="Decay of the moving average of the weights that is kept; 0: none.")
     ] = D.ema,
     loss: Annotated[str | None, _training("--loss", help="Loss.", choices=LOSSES)] = D.loss,
+    ordinal_sigma: Annotated[
+        float | None, _training("--ordinal-sigma", help="Width, in grades, that the ordinal loss spreads a label over.")
+    ] = D.ordinal_sigma,
     class_weights: Annotated[
         str | None, _training("--class-weights", help="Weight of each grade in the loss.", choices=CLASS_WEIGHTS)
     ] = D.class_weights,

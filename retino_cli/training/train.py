@@ -152,7 +152,7 @@ def train(
     setup = TrainingSetup(
         model=model,
         optimizer=build_optimizer(model, config),
-        loss=build_loss(str(config.loss), class_weights=class_weights),
+        loss=build_loss(str(config.loss), ordinal_sigma=float(config.ordinal_sigma or 0), class_weights=class_weights),
         train=data["train"],
         monitored=_monitored(data, config),
         spec=spec,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
-from retino_cli.training.losses import FOCAL_GAMMA, ORDINAL_SIGMA, balanced_weights, build_loss
+from retino_cli.training.losses import FOCAL_GAMMA, balanced_weights, build_loss
 
 LOGITS = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) * 2
 GRADE = torch.arange(40) % 5
@@ -43,17 +43,18 @@ def test_focal_without_focus_is_cross_entropy(monkeypatch: pytest.MonkeyPatch) -
     torch.testing.assert_close(build_loss("focal")(LOGITS, GRADE), F.cross_entropy(LOGITS, GRADE))
 
 
-def test_ordinal_is_cross_entropy_against_a_bell_that_sums_to_one() -> None:
+@pytest.mark.parametrize("sigma", [0.4, 0.7])
+def test_ordinal_is_cross_entropy_against_a_bell_that_sums_to_one(sigma: float) -> None:
     k = np.arange(5)
-    bell = np.exp(-((k[:, None] - k[None, :]) ** 2) / (2 * ORDINAL_SIGMA**2))
+    bell = np.exp(-((k[:, None] - k[None, :]) ** 2) / (2 * sigma**2))
     bell /= bell.sum(axis=1, keepdims=True)
     logs = torch.log_softmax(LOGITS.double(), dim=1).numpy()
     expected = -(bell[GRADE.numpy()] * logs).sum(axis=1).mean()
-    assert float(build_loss("ordinal")(LOGITS, GRADE)) == pytest.approx(expected, rel=1e-5)
+    assert float(build_loss("ordinal", ordinal_sigma=sigma)(LOGITS, GRADE)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_ordinal_charges_a_far_miss_more_than_a_near_one() -> None:
-    loss = build_loss("ordinal")
+    loss = build_loss("ordinal", ordinal_sigma=0.7)
     sure = torch.eye(5) * 8
     for true in range(5):
         costs = [float(loss(sure[said : said + 1], torch.tensor([true]))) for said in range(5)]
