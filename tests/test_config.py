@@ -14,7 +14,7 @@ from retino_cli import config as module
 from retino_cli.config import SMALL_IMAGE, TrainConfig, resolve_config
 from retino_cli.errors import UsageError
 from retino_cli.models import factory
-from retino_cli.recipes import FEW_PHOTOGRAPHS, LAB, RECIPES, STRONG
+from retino_cli.recipes import FEW, FEW_PHOTOGRAPHS, LAB, RECIPES, STRONG
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,17 @@ def test_the_recipe_is_chosen_by_the_size_and_the_number_of_the_images() -> None
     assert chosen(35_126, 2848, image_size=64) == "small"  # what the network sees counts
     assert chosen(413, 28, image_size=224) == "small"
     assert chosen(413, 2848, recipe="lab") == "lab"
+
+
+def test_epochs_and_rate_depend_on_where_the_weights_come_from() -> None:
+    scratch, started = (
+        resolve_config(TrainConfig(init=init), n_train=413, native_size=2848) for init in (None, "another-run")
+    )
+    assert (scratch.recipe, scratch.epochs, scratch.lr) == ("few", FEW.epochs_scratch, FEW.lr_scratch)
+    assert (started.recipe, started.epochs, started.lr) == ("few", FEW.epochs, FEW.lr)
+    assert (scratch.epochs, started.epochs) == (60, 30)
+    asked = TrainConfig(init="another-run", epochs=7)
+    assert resolve_config(asked, n_train=413, native_size=2848).epochs == 7
 
 
 def test_the_strong_recipe_is_scaled_to_the_data() -> None:
