@@ -154,8 +154,8 @@ reckoning, not a measurement: about 15 minutes for 400 photographs at 57 images/
 
 SMALL = Recipe(
     head="linear",
-    epochs=20,
-    epochs_scratch=20,
+    epochs=30,
+    epochs_scratch=30,
     epochs_by_size=False,
     batch_size=64,
     batch_size_bottleneck=64,
