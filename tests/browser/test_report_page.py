@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,6 +154,19 @@ def test_heat_maps_fade(browser: Browser, report: Path) -> None:
         page.locator("#heat-all").fill("80")
         shown = heat.evaluate_all("all => all.map((image) => getComputedStyle(image).opacity)")
         assert shown == ["0.8"] * heat.count()
+
+
+def test_the_keyboard_reaches_images_that_scroll(browser: Browser, report: Path) -> None:
+    with opened(browser, report, viewport={"width": 390, "height": 300}) as page:
+        cells = page.locator("[data-cell]")
+        fullest = max(range(cells.count()), key=lambda place: int(re.findall(r"\d+", cells.nth(place).inner_text())[0]))
+        cells.nth(fullest).click()
+        images = page.locator("#cell-images ul")
+        assert images.evaluate("list => list.scrollHeight > list.clientHeight")
+        images.focus()
+        assert images.evaluate("list => list === document.activeElement")
+        page.keyboard.press("End")
+        page.wait_for_function("document.querySelector('#cell-images ul').scrollTop > 0")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

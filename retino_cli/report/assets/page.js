@@ -12,15 +12,15 @@ function make(name, attributes = {}, ...children) {
   return node;
 }
 
-// A table that fits needs no stop for the keyboard.
-function stopAtTables() {
-  for (const box of document.querySelectorAll(".scroll")) {
-    if (box.scrollWidth > box.clientWidth) box.setAttribute("tabindex", "0");
+// What scrolls is a stop for the keyboard, or only a mouse could reach the rest; a table that fits needs none.
+function stopAtScrolling() {
+  for (const box of document.querySelectorAll(".scroll, .thumbs")) {
+    if (box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight) box.setAttribute("tabindex", "0");
     else box.removeAttribute("tabindex");
   }
 }
-stopAtTables();
-window.addEventListener("resize", stopAtTables);
+stopAtScrolling();
+window.addEventListener("resize", stopAtScrolling);
 
 // -- confusion matrix: a cell opens its images ------------------------------------------------------------------------
 
@@ -41,8 +41,10 @@ function openCell(button) {
   panel.append(make("div", { class: "cell-head" }, make("h3", {}, cell.title), close), make("p", { class: "hint" }, describe(cell)));
   const list = make("ul", { class: cell.images.some((image) => image[3] >= 0) ? "thumbs" : "names" });
   for (const image of cell.images) list.append(thumb(image, cell));
+  list.setAttribute("aria-label", cell.title);
   panel.append(list);
   panel.setAttribute("aria-label", cell.title);
+  stopAtScrolling();
   panel.focus({ preventScroll: true });
   panel.scrollIntoView({ block: "nearest" });
 }
