@@ -323,12 +323,12 @@ def test_kill_loses_only_what_was_in_hand(folders: Path, cache: Path) -> None:
 
 
 def test_interrupt_ends_quickly(folders: Path, cache: Path) -> None:
-    process = _start(folders, cache, 0.1)
+    process = _start(folders, cache, 0.5)
     _wait_for(process, 4)
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
-    assert time.monotonic() - started < 1.5  # two seconds of work were left
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - started < 6  # about ten seconds of work were left
     assert "KeyboardInterrupt" in errors
     assert 0 < prepare(load_manifest(folders), SPEC, cache=cache).decoded <= 36
 

