@@ -30,6 +30,8 @@ from retino_cli.training.finetuning import freeze_stages
 
 DROPOUT = 0.25
 """Of the lab head (the lab's value)."""
+FORMER_ORDINAL_SIGMA = 0.7
+"""Width, in grades, of the ordinal loss in runs whose configuration does not name one."""
 _SIZES_SAMPLED = 32
 
 
@@ -170,7 +172,9 @@ def resumed_config(store: Store, record: RunRecord, asked: TrainConfig) -> Train
     that has nothing left to train, TrackingError where its configuration cannot be read.
     """
     try:
-        stored = TrainConfig.from_dict(json.loads(store.download(record.run_id, "config.json").read_text("utf-8")))
+        values = json.loads(store.download(record.run_id, "config.json").read_text("utf-8"))
+        # Runs from before this was a setting go on with the width that they began with.
+        stored = TrainConfig.from_dict({"ordinal_sigma": FORMER_ORDINAL_SIGMA} | values)
     except (OSError, ValueError, RunNotFoundError) as error:
         raise TrackingError(f"Run {record.name} has no readable config.json: {error}", "Start a new run.") from error
     changes: dict[str, Any] = {"device": asked.device, "workers": asked.workers, "tracking_uri": asked.tracking_uri}

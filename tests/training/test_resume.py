@@ -16,6 +16,7 @@ from retino_cli.errors import DataError, RunNotFoundError, TrackingError, Traini
 from retino_cli.models.checkpoint import load_checkpoint
 from retino_cli.tracking import open_store
 from retino_cli.training.events import EpochDone, Event, RunStarted, StepDone
+from retino_cli.training.setup import FORMER_ORDINAL_SIGMA, resumed_config
 from retino_cli.training.train import TrainResult, train
 
 Quick = Callable[..., TrainConfig]
@@ -220,3 +221,13 @@ def test_a_run_of_an_older_preprocessing_goes_on_with_its_own_pixels(
     train(TrainConfig(workers=1), resume=run_id)
     info = load_checkpoint(open_store().download(run_id, "checkpoint/last"))[1]
     assert (info.epoch, info.preprocess.version) == (2, 1)
+
+
+def test_a_run_from_before_the_ordinal_width_was_a_setting_keeps_its_own(workplace: Path, quick: Quick) -> None:
+    run_id = interrupt_in(quick(epochs=2), epoch=2)
+    store = open_store()
+    file = store.download(run_id, "config.json")
+    values = json.loads(file.read_text(encoding="utf-8"))
+    del values["ordinal_sigma"]
+    file.write_text(json.dumps(values), encoding="utf-8")
+    assert resumed_config(store, store.find(run_id), TrainConfig()).ordinal_sigma == FORMER_ORDINAL_SIGMA == 0.7
