@@ -90,8 +90,6 @@ class TrainConfig:
     head: str | None = None
     stem: str | None = None
     freeze: int = 0
-    layer_decay: float = 1.0
-    head_lr: float = 1.0
 
     recipe: str | None = None
     epochs: int | None = None
@@ -162,8 +160,6 @@ class TrainConfig:
         _between("--ordinal-sigma", self.ordinal_sigma, 0.05, 10)
         _between("--ema", self.ema, 0, 0.999999)
         _between("--freeze", self.freeze, 0, 1000)
-        _between("--layer-decay", self.layer_decay, 1e-6, 1)
-        _between("--head-lr", self.head_lr, 1e-6, 1e6)
         _between("--image-size", self.image_size, 16, 4096)
         _between("--val-fraction", self.val_fraction, 0, 0.9)
         _between("--patience", self.patience, 0, 100_000)

@@ -93,10 +93,6 @@ def train(
         int,
         _model("--freeze", help="How many stages, from the input on, stay as they are. A ResNet has 5, then the head."),
     ] = D.freeze,
-    layer_decay: Annotated[
-        float, _model("--layer-decay", help="Factor of the learning rate from each stage to the one before it.")
-    ] = D.layer_decay,
-    head_lr: Annotated[float, _model("--head-lr", help="Factor of the head's learning rate.")] = D.head_lr,
     recipe: Annotated[
         str | None,
         _training(

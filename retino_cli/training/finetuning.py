@@ -1,7 +1,4 @@
-"""Fine-tuning: parts that stay as they are, and learning rates that grow from the input to the head.
-
-All of it is off by default; then every parameter is trained, at one learning rate.
-"""
+"""Fine-tuning: parts of a network that stay as they are. Off by default: then every parameter is trained."""
 
 from __future__ import annotations
 
@@ -9,9 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from retino_cli.config import TrainConfig
 from retino_cli.errors import UsageError
-from retino_cli.models.structure import body_stages, head_parameters
+from retino_cli.models.structure import body_stages
 
 
 def freeze_stages(model: nn.Module, count: int) -> None:
@@ -48,21 +44,3 @@ def _frozen_modules(module: nn.Module) -> Iterator[nn.Module]:
     elif not all(flags):
         for child in module.children():
             yield from _frozen_modules(child)
-
-
-def scale_rates(model: nn.Module, config: TrainConfig) -> dict[float, list[nn.Parameter]]:
-    """The parameters that are trained, by the factor of their learning rate.
-
-    Factor of the head: ``head_lr``. Of the k-th stage before it (1: the last one): ``layer_decay ** k``. Source: Clark
-    et al., "ELECTRA", ICLR 2020, as BEiT and its successors use it for pictures.
-    """
-    factors: dict[str, float] = {}
-    if config.layer_decay != 1 or config.head_lr != 1:
-        factors = dict.fromkeys(head_parameters(model), config.head_lr)
-        for k, stage in enumerate(reversed(body_stages(model)), start=1):
-            factors |= dict.fromkeys(stage.parameters, config.layer_decay**k)
-    groups: dict[float, list[nn.Parameter]] = {}
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    for name, parameter in named:
-        groups.setdefault(factors.get(name, 1.0), []).append(parameter)
-    return groups

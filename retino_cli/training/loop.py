@@ -102,7 +102,7 @@ def train_epochs(setup: TrainingSetup, *, first_epoch: int, listen: Listener) ->
             part_of_loss = divide_loss(setup.loss, grades[rows], class_weights=setup.class_weights)
             lr = rate((epoch - 1) * len(starts) + step)
             for group in setup.optimizer.param_groups:
-                group["lr"] = lr * group.get("lr_scale", 1.0)
+                group["lr"] = lr
             # A scalar, and (B, 5). In pieces, where memory does not suffice for the whole batch.
             loss, logits = forward_backward(setup.model, index, load, part_of_loss, runtime=setup.runtime, micro=micro)
             setup.optimizer.step()

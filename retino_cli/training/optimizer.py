@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
 
 from retino_cli.config import TrainConfig
-from retino_cli.training.finetuning import scale_rates
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """SGD over all parameters, as the lab and Huang et al. use it; or AdamW, whose weight decay leaves out biases and
     the weights of batch normalisation, which have one dimension: shrinking these does not make a model simpler.
 
-    Frozen parameters are left out; ``lr_scale`` of each group is the factor of its learning rate (``finetuning``)."""
+    Frozen parameters are left out.
+    """
     lr, weight_decay = float(config.lr or 0), float(config.weight_decay or 0)
     momentum = float(config.momentum or 0)
-    scales = scale_rates(model, config)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if config.optimizer == "adamw":
-        decayed: list[dict[str, Any]] = [
-            {"params": chosen, "weight_decay": decay, "lr_scale": scale}
-            for scale, parameters in scales.items()
-            for decay, chosen in (
-                (weight_decay, [parameter for parameter in parameters if parameter.ndim > 1]),
-                (0.0, [parameter for parameter in parameters if parameter.ndim <= 1]),
-            )
-        ]
-        return torch.optim.AdamW(decayed, lr=lr)
+        decayed = {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay}
+        others = {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0}
+        return torch.optim.AdamW([decayed, others], lr=lr)
     nesterov = bool(config.nesterov) and momentum > 0
-    groups = [{"params": parameters, "lr_scale": scale} for scale, parameters in scales.items()]
-    return torch.optim.SGD(groups, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
 def learning_rate(config: TrainConfig, *, n_steps: int) -> Callable[[int], float]:

@@ -93,7 +93,7 @@ def sweep_rates(setup: TrainingSetup, *, listen: Listener) -> RangeTest:
             rows = to_device_async(torch.from_numpy(index), device)
             part_of_loss = divide_loss(setup.loss, grades[rows], class_weights=setup.class_weights)
             for group in optimizer.param_groups:
-                group["lr"] = rate * group.get("lr_scale", 1.0)
+                group["lr"] = rate
             loss, _ = forward_backward(model, index, load, part_of_loss, runtime=setup.runtime, micro=micro)
             losses.append(float(loss))
             if not math.isfinite(losses[-1]) or has_diverged(smooth(np.array(losses))):

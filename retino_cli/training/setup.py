@@ -32,6 +32,8 @@ DROPOUT = 0.25
 """Of the lab head (the lab's value)."""
 FORMER_ORDINAL_SIGMA = 0.7
 """Width, in grades, of the ordinal loss in runs whose configuration does not name one."""
+FORMER_SETTINGS = {"layer_decay": 1.0, "head_lr": 1.0}
+"""Settings of earlier versions that are gone, with the values that changed nothing."""
 _SIZES_SAMPLED = 32
 
 
@@ -177,6 +179,13 @@ def resumed_config(store: Store, record: RunRecord, asked: TrainConfig) -> Train
         stored = TrainConfig.from_dict({"ordinal_sigma": FORMER_ORDINAL_SIGMA} | values)
     except (OSError, ValueError, RunNotFoundError) as error:
         raise TrackingError(f"Run {record.name} has no readable config.json: {error}", "Start a new run.") from error
+    gone = [name for name, usual in FORMER_SETTINGS.items() if values.get(name, usual) != usual]
+    if gone:
+        settings = ", ".join(f"{name}={values[name]}" for name in gone)
+        raise TrainingError(
+            f"Run {record.name} was trained with {settings}, which this version cannot go on with.",
+            f"Start a new run from its weights: retino train --init {record.run_id[:8]}",
+        )
     changes: dict[str, Any] = {"device": asked.device, "workers": asked.workers, "tracking_uri": asked.tracking_uri}
     for name in ("data", "epochs", "patience"):
         if getattr(asked, name) != getattr(TrainConfig, name):

@@ -1,4 +1,4 @@
-"""Frozen stages and layer-wise learning rates."""
+"""Frozen stages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from retino_cli.config import TrainConfig
 from retino_cli.errors import UsageError
 from retino_cli.models.checkpoint import load_checkpoint
 from retino_cli.models.factory import build_model
-from retino_cli.models.structure import body_stages, head_parameters
 from retino_cli.tracking import open_store
 from retino_cli.training.events import Event, RunStarted, StepDone
 from retino_cli.training.finetuning import freeze_stages, hold_frozen
@@ -62,7 +61,7 @@ def test_frozen_stages_stay_as_they_are_bit_for_bit(
 def test_a_frozen_training_resumes_as_if_never_stopped(workplace: Path, quick: Quick) -> None:
     path, _ = weights_file(workplace, "timm:test_resnet")
     start = {"arch": "timm:test_resnet", "stem": None, "weights": path}
-    config = quick(**start, freeze=4, layer_decay=0.5, head_lr=3, optimizer="adamw", lr=1e-3, epochs=2)
+    config = quick(**start, freeze=4, optimizer="adamw", lr=1e-3, epochs=2)
     straight = train(config)
     started: list[str] = []
 
@@ -81,49 +80,9 @@ def test_a_frozen_training_resumes_as_if_never_stopped(workplace: Path, quick: Q
     assert [row["train/loss"] for row in straight.history] == [row["train/loss"] for row in resumed.history]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("arch", ["resnet18", "timm:test_vit"])
-def test_learning_rates_follow_the_formula(arch: str, optimizer: str) -> None:
-    model = build_model(arch, image_size=32)
-    config = TrainConfig(optimizer=optimizer, lr=0.1, layer_decay=0.5, head_lr=4, weight_decay=0.1, momentum=0)
-    scale = {
-        id(parameter): group["lr_scale"]
-        for group in build_optimizer(model, config).param_groups
-        for parameter in group["params"]
-    }
-    parameters = dict(model.named_parameters())
-    assert scale.keys() == {id(parameter) for parameter in parameters.values()}
-    assert {scale[id(parameters[name])] for name in head_parameters(model)} == {4}
-    stages = body_stages(model)
-    for number, stage in enumerate(stages):
-        expected = 0.5 ** (len(stages) - number)
-        assert {scale[id(parameters[name])] for name in stage.parameters} == {expected}
-
-
-@pytest.mark.usefixtures("no_pictures")
-def test_a_step_moves_each_stage_by_its_rate(workplace: Path, quick: Quick) -> None:
-    """Of plain SGD the first step is rate times gradient: twice the factor, twice the step."""
-    path, before = weights_file(workplace, "timm:test_resnet")
-    first, last = "conv1.0.weight", "layer4.0.conv2.weight"
-
-    def first_step(**changes: object) -> tuple[dict[str, Tensor], float]:
-        plain = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "schedule": "constant", "batch_size": 64}
-        result = train(quick(arch="timm:test_resnet", stem=None, weights=path, **plain, **changes))
-        after = stored(result.run_id)
-        return {name: after[name] - before[name] for name in (first, last)}, result.history[0]["lr"]
-
-    one, lr = first_step()
-    other, lr_too = first_step(layer_decay=0.5)
-    assert lr == lr_too == 0.01  # the rate before all factors is what is logged
-    torch.testing.assert_close(other[last], one[last] / 2, rtol=1e-2, atol=1e-7)
-    torch.testing.assert_close(other[first], one[first] / 32, rtol=2e-2, atol=2e-7)
-    assert float(one[first].abs().max()) > 1e-5
-
-
 def test_by_default_nothing_changes() -> None:
     model = build_model("resnet18")
     (group,) = build_optimizer(model, TrainConfig(optimizer="sgd", lr=0.1, momentum=0.9)).param_groups
-    assert group["lr_scale"] == 1
     assert all(one is other for one, other in zip(group["params"], model.parameters(), strict=True))
     model.train()
     hold_frozen(model)
@@ -149,6 +108,5 @@ def test_more_stages_than_there_are_is_refused() -> None:
     assert "stem, layer1, layer2, layer3, layer4" in caught.value.hint
     with pytest.raises(UsageError, match="--freeze would keep random weights"):
         TrainConfig(freeze=1)
-    for changes in ({"layer_decay": 0.0}, {"layer_decay": 1.1}, {"head_lr": 0.0}, {"freeze": -1}):
-        with pytest.raises(UsageError, match="out of range"):
-            TrainConfig(**changes)  # type: ignore[arg-type] # wrong on purpose
+    with pytest.raises(UsageError, match="out of range"):
+        TrainConfig(freeze=-1)

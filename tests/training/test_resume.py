@@ -231,3 +231,15 @@ def test_a_run_from_before_the_ordinal_width_was_a_setting_keeps_its_own(workpla
     del values["ordinal_sigma"]
     file.write_text(json.dumps(values), encoding="utf-8")
     assert resumed_config(store, store.find(run_id), TrainConfig()).ordinal_sigma == FORMER_ORDINAL_SIGMA == 0.7
+
+
+def test_a_run_with_a_setting_that_is_gone_is_not_resumed_without_it(quick: Quick) -> None:
+    run_id = interrupt_in(quick(epochs=2), epoch=2)
+    store = open_store()
+    file = store.download(run_id, "config.json")
+    values = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(values | {"layer_decay": 1.0, "head_lr": 1.0}), encoding="utf-8")
+    assert resumed_config(store, store.find(run_id), TrainConfig()).epochs == 2
+    file.write_text(json.dumps(values | {"layer_decay": 0.5, "head_lr": 1.0}), encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"was trained with layer_decay=0\.5, which this version cannot go on with"):
+        resumed_config(store, store.find(run_id), TrainConfig())
