@@ -4,36 +4,32 @@ They make every command runnable without any download, and give tests a truth th
 are. A picture depends on (seed, patient, eye, grade, size) alone: any number of processes writes the same bytes.
 
 The parts: `synth_plan` decides which lesions a grade has, `synth_anatomy` grows the healthy eye, `synth_lesions` draws
-the lesions, `synth_paint` turns both into a photograph, `synth_grades` deals grades to patients, `synth_folder` writes.
+the lesions, `synth_paint` turns both into a photograph, `synth_grades` deals grades to patients, `synth_folder` writes
+them, in the processes of `synth_pool`.
 """
 
 from __future__ import annotations
 
-import math
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from retino_cli.data import synth_folder
+from retino_cli.data import drawn_folder, synth_folder
 from retino_cli.data.synth_anatomy import draw_traits, frame_view, grow_anatomy
 from retino_cli.data.synth_folder import Parameters, Picture
-from retino_cli.data.synth_grades import EYEPACS_DISTRIBUTION, deal_grades
+from retino_cli.data.synth_grades import EYEPACS_DISTRIBUTION, check_distribution, deal_grades
 from retino_cli.data.synth_lesions import draw_lesions
 from retino_cli.data.synth_paint import paint_retina, photograph
 from retino_cli.data.synth_plan import plan_lesions
-from retino_cli.errors import DataError, UsageError
-from retino_cli.grades import GRADES, N_GRADES
+from retino_cli.data.synth_pool import choose_workers, write_all
+from retino_cli.errors import UsageError
+from retino_cli.grades import GRADES
 
 DRAWING: Final = 1
 """Version of the drawing: raised whenever the same seed gives other pictures than before."""
@@ -41,7 +37,6 @@ DRAWING: Final = 1
 MIN_SIZE: Final = 32
 MAX_SIZE: Final = 4096
 _MAX_SEED: Final = 2**32 - 1
-_WORTH_A_PROCESS: Final = 1.0  # seconds of drawing for each; a process takes about 0.4 s to start
 
 _LEFT, _RIGHT, _BOTH, _DATASET = range(4)
 _TRAITS, _ANATOMY, _LESIONS, _CAMERA, _PAINT, _GRADES = range(6)
@@ -158,7 +153,7 @@ def write_dataset(
         raise UsageError(f"--test-fraction {test_fraction:g}: must be at least 0 and less than 1")
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: must be 1 or more")
-    shares = _check_distribution(EYEPACS_DISTRIBUTION if grade_distribution is None else grade_distribution)
+    shares = check_distribution(EYEPACS_DISTRIBUTION if grade_distribution is None else grade_distribution)
     parameters = Parameters(patients, size, seed, shares, float(test_fraction), masks, DRAWING)
     pictures = _list_pictures(parameters)
 
@@ -166,13 +161,13 @@ def write_dataset(
     if not synth_folder.is_complete(folder, parameters, pictures):
         synth_folder.claim_folder(folder, parameters, pictures)
         write = partial(_write_picture, folder=folder.resolve(), size=size, seed=seed, masks=masks)
-        with closing(_write_all(write, pictures, _choose_workers(workers, len(pictures), size))) as written:
+        processes = choose_workers(workers, len(pictures), seconds=0.02 + 2e-7 * size * size)
+        with closing(write_all(write, pictures, processes)) as written:
             for _ in written:
                 drawn += 1
                 if on_progress is not None:
                     on_progress(drawn, len(pictures))
-        synth_folder.write_labels(folder, pictures)
-        synth_folder.write_marker(folder, parameters, pictures, complete=True)
+        synth_folder.finish_folder(folder, parameters, pictures)
     counts = synth_folder.grade_counts(pictures)
     return SyntheticDataset(folder, patients, size, seed, len(pictures), drawn, counts, masks)
 
@@ -206,77 +201,9 @@ def _write_picture(picture: Picture, *, folder: Path, size: int, seed: int, mask
         f"{synth_folder.WARNING}; retino data synth, seed {seed}, patient {picture.patient}, {picture.eye} eye, "
         f"size {size}, drawing {DRAWING}"
     )
-    synth_folder.save_jpeg(eye.pixels, picture.path(folder), note=note)
+    drawn_folder.save_jpeg(eye.pixels, picture.path(folder), note=note, software="retino data synth")
     if masks:
-        synth_folder.save_mask(eye.lesion_mask, picture.mask_path(folder), note=note)
-
-
-def _write_all(
-    write: Callable[[Picture], None], pictures: Sequence[Picture], workers: int
-) -> Generator[None, None, None]:
-    """Write every picture, in this process or in ``workers`` others; yields after each.
-
-    A pool of the standard library may hang when it is interrupted twice. Pictures take about the same time each: equal
-    shares, one for each process, do as well, and can be ended at once.
-    """
-    if workers == 1:
-        yield from map(write, pictures)
-        return
-    # Spawned, because a fork of a process in which torch has started threads may hang.
-    context = multiprocessing.get_context("spawn")
-    processes: list[SpawnProcess] = []
-    left: dict[Connection, int] = {}  # pictures that are still to come from each process
-    try:
-        for start in range(workers):
-            share = pictures[start::workers]
-            receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_write_share, args=(write, share, sender), daemon=True)
-            process.start()
-            sender.close()
-            processes.append(process)
-            left[receiver] = len(share)
-        while left:
-            for receiver in [pipe for pipe in wait(list(left)) if isinstance(pipe, Connection)]:
-                try:
-                    error: Exception | None = receiver.recv()
-                except EOFError:
-                    raise DataError(
-                        "a drawing process ended before its work was done",
-                        hint="draw in one process (workers=1), or keep the calls of a script below "
-                        'if __name__ == "__main__":',
-                    ) from None
-                if error is not None:
-                    raise error
-                left[receiver] -= 1
-                if left[receiver] == 0:
-                    del left[receiver]
-                yield
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
-
-
-def _write_share(write: Callable[[Picture], None], share: Sequence[Picture], sender: Connection) -> None:
-    """Run in a process of its own: write ``share``, and report each picture, or the error that ended the work."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
-    try:
-        for picture in share:
-            write(picture)
-            sender.send(None)
-    except BrokenPipeError:  # the parent is gone
-        return
-    except Exception as error:
-        sender.send(error)
-
-
-def _choose_workers(workers: int | None, pictures: int, size: int) -> int:
-    if workers is not None:
-        return min(workers, pictures)
-    seconds = pictures * (0.02 + 2e-7 * size * size)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, int(seconds / _WORTH_A_PROCESS)))
+        drawn_folder.save_mask(eye.lesion_mask.astype(np.uint8) * 255, picture.mask_path(folder), note=note)
 
 
 def _check_drawing(*, size: int, seed: int) -> None:
@@ -284,15 +211,3 @@ def _check_drawing(*, size: int, seed: int) -> None:
         raise UsageError(f"--size {size}: must be {MIN_SIZE} to {MAX_SIZE} pixels")
     if not 0 <= seed <= _MAX_SEED:
         raise UsageError(f"--seed {seed}: must be 0 to {_MAX_SEED}")
-
-
-def _check_distribution(distribution: Sequence[float]) -> tuple[float, ...]:
-    shares = [float(share) for share in distribution]
-    right = len(shares) == N_GRADES and all(math.isfinite(share) and share >= 0 for share in shares) and sum(shares) > 0
-    if not right:
-        raise UsageError(
-            f"--grade-distribution {','.join(f'{share:g}' for share in shares)}: must be five shares of the grades "
-            "0 to 4, none negative and not all zero",
-            hint=f"EyePACS is {','.join(map(str, EYEPACS_DISTRIBUTION))}",
-        )
-    return synth_folder.normalised(shares)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from retino_cli.errors import UsageError
 from retino_cli.grades import N_GRADES
 
 EYEPACS_DISTRIBUTION: Final = (0.735, 0.070, 0.151, 0.025, 0.020)
@@ -67,3 +69,26 @@ def deal_grades(rng: np.random.Generator, patients: int, distribution: Sequence[
     swap = rng.random(len(pairs)) < 0.5
     pairs[swap] = pairs[swap][:, ::-1]
     return pairs
+
+
+def normalised(distribution: Sequence[float]) -> tuple[float, ...]:
+    """Shares that sum to 1."""
+    total = sum(distribution)
+    return tuple(share / total for share in distribution)
+
+
+def check_distribution(distribution: Sequence[float]) -> tuple[float, ...]:
+    """Five shares that sum to 1.
+
+    Raises:
+        UsageError: they are not five, or one is negative, or all are zero.
+    """
+    shares = [float(share) for share in distribution]
+    right = len(shares) == N_GRADES and all(math.isfinite(share) and share >= 0 for share in shares) and sum(shares) > 0
+    if not right:
+        raise UsageError(
+            f"--grade-distribution {','.join(f'{share:g}' for share in shares)}: must be five shares of the grades "
+            "0 to 4, none negative and not all zero",
+            hint=f"EyePACS is {','.join(map(str, EYEPACS_DISTRIBUTION))}",
+        )
+    return normalised(shares)

@@ -59,7 +59,7 @@ class LesionLayers:
 def draw_lesions(plan: LesionPlan, rng: np.random.Generator, view: View, anatomy: Anatomy) -> LesionLayers:
     """Draw every lesion of ``plan`` where the camera sees it."""
     layers = LesionLayers(view)
-    place = _Places(rng, view, anatomy)
+    place = Places(rng, view, anatomy)
     contrast = float(rng.uniform(0.5, 0.9))
     for quadrant in range(4):
         for _ in range(plan.haemorrhages[quadrant]):
@@ -69,7 +69,7 @@ def draw_lesions(plan: LesionPlan, rng: np.random.Generator, view: View, anatomy
             layers.blood.spot(u, v, float(rng.uniform(0.018, 0.033)), strength=contrast * float(rng.uniform(0.8, 1.05)))
             layers.centres.append((u, v))
         for _ in range(plan.irma[quadrant]):
-            _irma(layers, rng, place, quadrant)
+            draw_irma(layers, rng, place, quadrant)
     for _ in range(plan.exudate_clusters):
         _exudates(layers, rng, place, anatomy)
     for _ in range(plan.cotton_wool_spots):
@@ -80,15 +80,15 @@ def draw_lesions(plan: LesionPlan, rng: np.random.Generator, view: View, anatomy
         layers.centres.append((u, v))
     _bead_veins(layers, plan, rng, view, anatomy)
     if plan.new_vessels_disc:
-        _new_vessels(layers, rng, anatomy.disc, float(rng.uniform(0.16, 0.30)))
+        draw_new_vessels(layers, rng, anatomy.disc, float(rng.uniform(0.16, 0.30)))
     for _ in range(plan.new_vessels_elsewhere):
-        _new_vessels(layers, rng, place.find(None, reach=0.72), float(rng.uniform(0.09, 0.20)))
+        draw_new_vessels(layers, rng, place.find(None, reach=0.72), float(rng.uniform(0.09, 0.20)))
     for _ in range(plan.preretinal_haemorrhages):
-        _boat(layers, rng, place.find(None, reach=0.7))
+        draw_boat(layers, rng, place.find(None, reach=0.7))
     return layers
 
 
-class _Places:
+class Places:
     """Finds places for lesions: in the frame, outside the disc, denser towards the posterior pole."""
 
     def __init__(self, rng: np.random.Generator, view: View, anatomy: Anatomy) -> None:
@@ -109,9 +109,7 @@ class _Places:
         return u, v
 
 
-def _haemorrhage(
-    layers: LesionLayers, rng: np.random.Generator, place: _Places, quadrant: int, contrast: float
-) -> None:
+def _haemorrhage(layers: LesionLayers, rng: np.random.Generator, place: Places, quadrant: int, contrast: float) -> None:
     """A dot, a blot, or a flame that follows the nerve fibres."""
     u, v = place.find(quadrant, reach=0.92)
     strength = min(1.0, contrast * float(rng.uniform(0.6, 1.25)))
@@ -128,7 +126,7 @@ def _haemorrhage(
     layers.centres.append((u, v))
 
 
-def _exudates(layers: LesionLayers, rng: np.random.Generator, place: _Places, anatomy: Anatomy) -> None:
+def _exudates(layers: LesionLayers, rng: np.random.Generator, place: Places, anatomy: Anatomy) -> None:
     """A cluster of hard exudates: a ring around a leak, or a patch; mostly near the macula."""
     if rng.random() < 0.7:
         angle, distance = float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(0.08, 0.42))
@@ -149,7 +147,7 @@ def _exudates(layers: LesionLayers, rng: np.random.Generator, place: _Places, an
         layers.centres.append((u, v))
 
 
-def _irma(layers: LesionLayers, rng: np.random.Generator, place: _Places, quadrant: int) -> None:
+def draw_irma(layers: LesionLayers, rng: np.random.Generator, place: Places, quadrant: int) -> None:
     """Fine, kinked, dilated capillaries within the retina: a few short strokes that branch at odd angles."""
     u, v = place.find(quadrant, reach=0.78)
     heading = float(rng.uniform(0, 2 * np.pi))
@@ -164,7 +162,7 @@ def _irma(layers: LesionLayers, rng: np.random.Generator, place: _Places, quadra
         heading += float(rng.choice((-1, 1))) * float(rng.uniform(0.7, 1.6))
 
 
-def _new_vessels(layers: LesionLayers, rng: np.random.Generator, centre: Pair, extent: float) -> None:
+def draw_new_vessels(layers: LesionLayers, rng: np.random.Generator, centre: Pair, extent: float) -> None:
     """A lace of fine loops that fan out from one point, on a pale veil."""
     haze = blob(rng, *centre, 1.6 * extent, ragged=0.25)
     layers.veil.polygon(haze, strength=float(rng.uniform(0.1, 0.8)))
@@ -184,7 +182,7 @@ def _new_vessels(layers: LesionLayers, rng: np.random.Generator, centre: Pair, e
     layers.centres.append(centre)
 
 
-def _boat(layers: LesionLayers, rng: np.random.Generator, centre: Pair) -> None:
+def draw_boat(layers: LesionLayers, rng: np.random.Generator, centre: Pair) -> None:
     """A preretinal haemorrhage: blood before the retina that settles with a level top."""
     width, depth = float(rng.uniform(0.14, 0.34)), float(rng.uniform(0.08, 0.2))
     turn = np.linspace(0, np.pi, 24)

@@ -46,17 +46,17 @@ def paint_retina(
     light += 0.16 * rng.random() * traits.sheen * np.exp(from_fovea * np.float32(-1 / (2 * 0.018**2)))
 
     if layers.veil.touched:
-        _blend(light, layers.veil.coverage(blur=0.03) * np.float32(0.45), _white(traits, 0.72))
+        blend(light, layers.veil.coverage(blur=0.03) * np.float32(0.45), white_of(traits, 0.72))
     if layers.cotton.touched:
-        _blend(light, layers.cotton.coverage(blur=0.014) * np.float32(0.8), _white(traits, 0.9))
-    _spots(light, rng, traits, view, anatomy)
+        blend(light, layers.cotton.coverage(blur=0.014) * np.float32(0.8), white_of(traits, 0.9))
+    paint_drusen(light, rng, traits, view, anatomy)
     if layers.exudate.touched:
-        _blend(light, layers.exudate.coverage(blur=0.0025) * np.float32(0.92), _yellow(traits))
-    _absorb(light, _blood_depth(view, anatomy, layers), BLOOD)
+        blend(light, layers.exudate.coverage(blur=0.0025) * np.float32(0.92), yellow_of(traits))
+    absorb(light, _blood_depth(view, anatomy, layers), BLOOD)
     if layers.pool.touched:
         pool = layers.pool.coverage(blur=0.008)
         red = traits.colour[0]
-        _blend(light, pool * np.float32(0.93), (0.50 * red, 0.08 * red, 0.04 * red))
+        blend(light, pool * np.float32(0.93), (0.50 * red, 0.08 * red, 0.04 * red))
     return light
 
 
@@ -81,16 +81,16 @@ def _disc(light: Floats, traits: Traits, from_disc: Floats, u: Floats, v: Floats
     if traits.crescent > 0:
         wide, tall = anatomy.disc_radii
         crescent = _soft_edge(((u + 0.16 * wide) / (1.12 * wide)) ** 2 + (v / (1.08 * tall)) ** 2, 0.12)
-        _blend(light, crescent * np.float32(0.5 * min(1.0, traits.crescent)), _white(traits, 0.85))
-    _blend(light, _soft_edge(from_disc, 0.16) * np.float32(0.85), _rim(traits))
+        blend(light, crescent * np.float32(0.5 * min(1.0, traits.crescent)), white_of(traits, 0.85))
+    blend(light, _soft_edge(from_disc, 0.16) * np.float32(0.85), _rim(traits))
     cup = traits.cup
     inner = ((u + 0.12 * anatomy.disc_radii[0]) / (cup * anatomy.disc_radii[0])) ** 2 + (
         v / (cup * anatomy.disc_radii[1])
     ) ** 2
-    _blend(light, _soft_edge(inner, 0.9) * np.float32(0.75), _white(traits, 1.0))
+    blend(light, _soft_edge(inner, 0.9) * np.float32(0.75), white_of(traits, 1.0))
 
 
-def _spots(light: Floats, rng: np.random.Generator, traits: Traits, view: View, anatomy: Anatomy) -> None:
+def paint_drusen(light: Floats, rng: np.random.Generator, traits: Traits, view: View, anatomy: Anatomy) -> None:
     """Paint drusen in place: pale, soft and round, at any grade, so that a bright spot alone means nothing."""
     if not traits.drusen:
         return
@@ -98,7 +98,7 @@ def _spots(light: Floats, rng: np.random.Generator, traits: Traits, view: View, 
     for _ in range(traits.drusen):
         u, v = rng.normal(anatomy.fovea, 0.2)
         canvas.spot(float(u), float(v), float(rng.uniform(0.015, 0.04)), strength=float(rng.uniform(0.3, 1.0)))
-    _blend(light, canvas.coverage(blur=0.008) * np.float32(0.45), _white(traits, 0.8))
+    blend(light, canvas.coverage(blur=0.008) * np.float32(0.45), white_of(traits, 0.8))
 
 
 def photograph(
@@ -117,14 +117,14 @@ def photograph(
 
     haze = float(np.clip(rng.exponential(0.05), 0, 0.22))
     grey = (0.55 * exposure, 0.38 * exposure, 0.26 * exposure)
-    _blend(light, np.float32(haze) * np.ones_like(r2), grey)
+    blend(light, np.float32(haze) * np.ones_like(r2), grey)
     if rng.random() < 0.35:  # a crescent of stray light where the pupil cuts the lamp
         side = float(rng.uniform(0, 2 * np.pi))
         edge = np.clip((x * np.cos(side) + y * np.sin(side)).astype(np.float32), 0, None) * r2
-        _blend(light, edge**3 * np.float32(rng.uniform(0.15, 0.5)), (0.75, 0.6, 0.45))
+        blend(light, edge**3 * np.float32(rng.uniform(0.15, 0.5)), (0.75, 0.6, 0.45))
     if vitreous:
         clouds = np.clip(smooth_noise(rng, view, cell=0.5) * np.float32(0.4) + np.float32(0.35), 0, 0.85)
-        _absorb(light, clouds * np.float32(1.1), BLOOD)
+        absorb(light, clouds * np.float32(1.1), BLOOD)
 
     picture = Image.fromarray(_to_bytes(light))
     sharpness = float(np.clip(rng.lognormal(np.log(0.0028), 0.45), 0.0015, 0.008))
@@ -134,7 +134,7 @@ def photograph(
     noise = np.float32(rng.uniform(1.0, 3.2))
     pixels = pixels + noise * rng.standard_normal(pixels.shape[:2], dtype=np.float32)[..., None]
     pixels += (0.7 * noise) * rng.standard_normal(pixels.shape, dtype=np.float32)
-    pixels *= 1 - _dust(rng, view)[..., None]
+    pixels *= 1 - draw_dust(rng, view)[..., None]
 
     stop = _field_stop(traits, view)
     pixels *= stop[..., None]
@@ -160,7 +160,7 @@ def _field_stop(traits: Traits, view: View) -> Floats:
     return np.asarray(image, dtype=np.float32) * np.float32(1 / 255)
 
 
-def _dust(rng: np.random.Generator, view: View) -> Floats:
+def draw_dust(rng: np.random.Generator, view: View) -> Floats:
     """(H, W) light lost to dust on the lens: a few faint, blurred, grey spots that are no lesions."""
     canvas = Canvas(view)
     for _ in range(int(rng.poisson(2.0))):
@@ -176,17 +176,19 @@ def _soft_edge(squared: Floats, softness: float) -> Floats:
     return smooth
 
 
-def _blend(light: Floats, alpha: Floats, colour: tuple[float, float, float]) -> None:
+def blend(light: Floats, alpha: Floats, colour: tuple[float, float, float]) -> None:
+    """Lay ``colour`` over (3, H, W) ``light`` in place, as far as ``alpha`` (H, W) covers it, 0..1."""
     for channel, value in zip(light, colour, strict=True):
         channel += alpha * (np.float32(value) - channel)
 
 
-def _absorb(light: Floats, depth: Floats, absorption: tuple[float, float, float]) -> None:
+def absorb(light: Floats, depth: Floats, absorption: tuple[float, float, float]) -> None:
+    """Darken (3, H, W) ``light`` in place: ``light * exp(-depth * absorption)``; ``depth`` is (H, W)."""
     for channel, value in zip(light, absorption, strict=True):
         channel *= np.exp(depth * np.float32(-value))
 
 
-def _white(traits: Traits, brightness: float) -> tuple[float, float, float]:
+def white_of(traits: Traits, brightness: float) -> tuple[float, float, float]:
     """White as the patient's lens lets it through: the yellower the fundus, the yellower the white."""
     red, green, blue = traits.colour
     lit = brightness * min(1.0, 0.72 + 0.4 * red)
@@ -194,12 +196,13 @@ def _white(traits: Traits, brightness: float) -> tuple[float, float, float]:
 
 
 def _rim(traits: Traits) -> tuple[float, float, float]:
-    white = _white(traits, 0.98)
+    white = white_of(traits, 0.98)
     return white[0], 0.80 * white[1], 0.75 * white[2]
 
 
-def _yellow(traits: Traits) -> tuple[float, float, float]:
-    white = _white(traits, 1.0)
+def yellow_of(traits: Traits) -> tuple[float, float, float]:
+    """The yellow of hard exudates, under the same lens as `white_of`."""
+    white = white_of(traits, 1.0)
     return white[0], 0.95 * white[1], 0.55 * white[2]
 
 

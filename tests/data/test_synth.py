@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retino_cli.data import synth, synth_folder
+from retino_cli.data import synth, synth_pool
 from retino_cli.data.synth import SyntheticEye, draw_eye, write_dataset
 from retino_cli.data.synth_anatomy import draw_traits, frame_view, grow_anatomy, quadrant_of
 from retino_cli.data.synth_canvas import View
-from retino_cli.data.synth_grades import DISCORDANT, EYEPACS_DISTRIBUTION, count_grades, deal_grades
+from retino_cli.data.synth_grades import DISCORDANT, EYEPACS_DISTRIBUTION, count_grades, deal_grades, normalised
 from retino_cli.data.synth_plan import MANY_HAEMORRHAGES, plan_lesions
 from retino_cli.errors import DataError, UsageError
 
@@ -215,7 +215,7 @@ def test_haemorrhages_lie_in_the_quadrant_they_were_planned_for() -> None:
 )
 @settings(max_examples=150, deadline=None)
 def test_dealt_grades_have_exactly_the_counts_of_the_distribution(patients: int, weights: list[int], seed: int) -> None:
-    shares = synth_folder.normalised(weights)
+    shares = normalised(weights)
     counts = count_grades(2 * patients, shares)
     dealt = deal_grades(np.random.default_rng(seed), patients, shares)
     assert dealt.shape == (patients, 2)
@@ -261,9 +261,9 @@ def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(dataset
 
 def test_what_goes_wrong_in_a_process_is_raised_here() -> None:
     with pytest.raises(ZeroDivisionError):
-        list(synth._write_all(partial(operator.truediv, 1), [1, 0], 2))  # type: ignore[arg-type, list-item]  # fails on 0
+        list(synth_pool.write_all(partial(operator.truediv, 1), [1, 0], 2))  # type: ignore[arg-type, list-item]  # fails on 0
     with pytest.raises(DataError, match="drawing process ended") as caught:
-        list(synth._write_all(os._exit, [3, 3], 2))  # type: ignore[list-item]  # dies without a word
+        list(synth_pool.write_all(os._exit, [3, 3], 2))  # type: ignore[list-item]  # dies without a word
     assert "workers=1" in caught.value.hint
 
 
