@@ -1,4 +1,4 @@
-"""``retino data``: look at a data set, prepare it, or draw a synthetic one."""
+"""``retino data``: look at a data set, prepare it, draw a synthetic one, or draw lesions onto a healthy one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retino_cli.cli import options as o
-from retino_cli.cli import prepare
-from retino_cli.errors import UsageError
+from retino_cli.cli import paint, prepare
 from retino_cli.grades import SHORT_GRADE_NAMES
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from retino_cli.data.inspect import Inspection, SplitSummary
 
 app = typer.Typer(
-    help="Look at a data set, prepare it, or draw a synthetic one.",
+    help="Look at a data set, prepare it, or draw one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -142,7 +141,7 @@ def synth(
             patients=patients,
             size=size,
             seed=seed,
-            grade_distribution=None if grades is None else _shares(grades),
+            grade_distribution=None if grades is None else o.parse_shares(grades),
             test_fraction=test_fraction,
             masks=masks,
             workers=workers,
@@ -165,15 +164,6 @@ def synth(
     console = data_console()
     console.print(f"{made.images} SYNTHETIC photographs of {patients} patients in {folder}", markup=False)
     console.print(f"Next: retino data inspect {folder}", markup=False)
-
-
-def _shares(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(
-            f"--grade-distribution {text} is not a list of numbers.", "Give five shares, such as 1,1,1,1,1."
-        ) from None
 
 
 def _print_inspection(inspection: Inspection) -> None:
@@ -214,3 +204,7 @@ def _cells(row: SplitSummary) -> list[str]:
         str(row.patients) if row.patients else "unknown",
         f"{row.majority_share:.1%}",
     ]
+
+
+# Last, so that it stands below `synth` in the list of commands.
+app.command("paint")(paint.paint)

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from retino_cli.config import TrainConfig
+from retino_cli.errors import UsageError
 from retino_cli.figures.formats import DEFAULT_FORMATS, FORMATS, parse_formats
 
-LAYOUT_NAMES = "lab|eyepacs|aptos|idrid|messidor2|deepdrid|ddr|medmnist|folders|csv"
+LAYOUT_NAMES = "lab|eyepacs|aptos|idrid|messidor2|deepdrid|ddr|medmnist|painted|folders|csv"
 FROM_RECIPE = "from the recipe"
 DATA_PANEL, MODEL_PANEL, TRAINING_PANEL, RUN_PANEL = "Data", "Model", "Training", "Run"
 
@@ -18,6 +19,16 @@ DATA_PANEL, MODEL_PANEL, TRAINING_PANEL, RUN_PANEL = "Data", "Model", "Training"
 def _check_formats(given: list[str]) -> list[str]:
     """An unknown format is answered before anything is computed."""
     return list(parse_formats(given))
+
+
+def parse_shares(text: str) -> list[float]:
+    """The numbers of --grade-distribution. Raises UsageError where one of them is none."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--grade-distribution {text} is not a list of numbers.", "Give five shares, such as 1,1,1,1,1."
+        ) from None
 
 
 Data = Annotated[
@@ -91,6 +102,16 @@ SkipUnreadable = Annotated[
 Seed = Annotated[
     int,
     typer.Option("--seed", envvar="RETINO_SEED", help="Seed of everything that is random.", rich_help_panel=RUN_PANEL),
+]
+SplitSeed = Annotated[
+    int | None,
+    typer.Option(
+        "--split-seed",
+        envvar="RETINO_SPLIT_SEED",
+        help="Seed of the cuts (validation, --split patient) alone.",
+        show_default="--seed",
+        rich_help_panel=RUN_PANEL,
+    ),
 ]
 Device = Annotated[
     str,

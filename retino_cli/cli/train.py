@@ -146,16 +146,7 @@ def train(
         int, _training("--patience", help="Stop after this many epochs without a better one; 0: never.", default=True)
     ] = D.patience,
     seed: o.Seed = D.seed,
-    split_seed: Annotated[
-        int | None,
-        typer.Option(
-            "--split-seed",
-            envvar="RETINO_SPLIT_SEED",
-            help="Seed of the cuts (validation, --split patient) alone.",
-            show_default="--seed",
-            rich_help_panel=o.RUN_PANEL,
-        ),
-    ] = D.split_seed,
+    split_seed: o.SplitSeed = D.split_seed,
     repeats: Annotated[
         int,
         typer.Option(

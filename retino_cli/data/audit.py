@@ -6,7 +6,7 @@ The quick part needs the manifest alone; the pictures part decodes every image o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -238,6 +238,18 @@ def find_identical(manifest: Manifest, prepared: PreparedImages) -> tuple[Identi
         )
         for same in ordered
     )
+
+
+def name_copies(identical: Sequence[IdenticalPictures]) -> dict[str, str]:
+    """One sentence for each image whose picture is also in a later split (train, then val, then test), by image id."""
+    copies: dict[str, str] = {}
+    for group in identical:
+        last = max(group.splits, key=SPLITS.index)
+        kept = group.image_ids[group.splits.index(last)]
+        for image_id, split in zip(group.image_ids, group.splits, strict=True):
+            if split != last:
+                copies[image_id] = f"{image_id} is left out of {split}: it is the same picture as {kept} ({last})"
+    return copies
 
 
 def _digest_whole(source: str) -> str:

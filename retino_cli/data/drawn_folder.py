@@ -67,14 +67,8 @@ def holds_all(
     return held.issuperset(pictures)
 
 
-def claim_folder(
-    folder: Path, kind: FolderKind, marker: Mapping[str, Any], *, readme: str, folders: Collection[str]
-) -> None:
-    """Make ``folder`` ready: mark it as unfinished, take away an earlier set of the kind, make its subfolders.
-
-    Raises:
-        DataError: it is a file, cannot be written, or holds something that is not ours.
-    """
+def refuse_foreign(folder: Path, kind: FolderKind) -> None:
+    """Raise DataError where ``folder`` is a file, or holds something that is not ours."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file, not a folder", hint="name a new or an empty folder")
     with explained(folder):
@@ -83,6 +77,18 @@ def claim_folder(
                 f"{folder} is not empty, and holds no {kind.what}: nothing was written there",
                 hint=f"name a new or an empty folder, such as {kind.example}",
             )
+
+
+def claim_folder(
+    folder: Path, kind: FolderKind, marker: Mapping[str, Any], *, readme: str, folders: Collection[str]
+) -> None:
+    """Make ``folder`` ready: mark it as unfinished, take away an earlier set of the kind, make its subfolders.
+
+    Raises:
+        DataError: it is a file, cannot be written, or holds something that is not ours.
+    """
+    refuse_foreign(folder, kind)
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in kind.labels:  # first: without labels it is no data set any more
             (folder / name).unlink(missing_ok=True)

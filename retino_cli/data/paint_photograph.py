@@ -1,8 +1,8 @@
 """Lesions of diabetic retinopathy, drawn onto a photograph of a healthy eye.
 
-What is real stays real: camera, colours, vessels, disc, blur. What is drawn is known: the lesions of a grade, planned by
-the ICDR definition (`synth_plan`). The light of the photograph is divided by its lamp (a wide blur of red), so that a
-lesion in a dark corner is as dark as the corner; blood then absorbs as in `synth_paint`, and the lamp is put back.
+What is real stays real: camera, colours, vessels, disc, blur. What is drawn is known: the lesions of a grade, planned
+by the ICDR definition (`synth_plan`). The light of the photograph is divided by its lamp (a wide blur of red), so that
+a lesion in a dark corner is as dark as the corner; blood then absorbs as in `synth_paint`, and the lamp is put back.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class HealthyPhotograph:
             raise DataError("no retina can be told in the picture", "draw on a photograph with a round, lit field")
         top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
         field = field[top:bottom]
-        light = (pixels[top:bottom].astype(np.float32) / 255).transpose(2, 0, 1).copy()
+        light: Floats = (pixels[top:bottom].astype(np.float32) / np.float32(255)).transpose(2, 0, 1).copy()
         centre, radius = ((left + right) / 2, size / 2 - top), (right - left) / 2
         covered = np.maximum(_blur(field.astype(np.float32), _LAMP_BLUR * radius), 0.05)
         red, green, blue = (float(np.median(channel[field])) for channel in light)
@@ -110,7 +110,7 @@ class HealthyPhotograph:
             top=top,
             field=field,
             light=light,
-            lamp=_blur(light[0] * field, _LAMP_BLUR * radius) / covered,
+            lamp=(_blur(light[0] * field, _LAMP_BLUR * radius) / covered).astype(np.float32),
             median=(red, green, blue),
             centre=centre,
             radius=radius,

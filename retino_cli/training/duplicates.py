@@ -7,9 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from retino_cli.data.audit import Audit, IdenticalPictures, PictureAudit, find_identical, find_patient_leaks
+from retino_cli.data.audit import (
+    Audit,
+    IdenticalPictures,
+    PictureAudit,
+    find_identical,
+    find_patient_leaks,
+    name_copies,
+)
 from retino_cli.data.labelled import LabelledImages
-from retino_cli.data.manifest import SPLITS, Manifest
+from retino_cli.data.manifest import Manifest
 from retino_cli.data.prepared import prepare
 from retino_cli.preprocess import PreprocessSpec
 
@@ -35,13 +42,7 @@ def leave_out(
     What is judged on stays whole: test loses nothing, validation only what test holds, and train what either holds. A
     split that would lose all of its images is taken out.
     """
-    dropped: dict[str, str] = {}
-    for group in identical:
-        last = max(group.splits, key=SPLITS.index)
-        kept = group.image_ids[group.splits.index(last)]
-        for image_id, split in zip(group.image_ids, group.splits, strict=True):
-            if split != last:
-                dropped[image_id] = f"{image_id} is left out of {split}: it is the same picture as {kept} ({last})"
+    dropped = name_copies(identical)
     left: dict[str, LabelledImages] = {}
     for split, images in data.items():
         stays = np.array([str(image_id) not in dropped for image_id in images.column("image_id")], dtype=bool)

@@ -1,7 +1,7 @@
 """Recognising how a data set is laid out on disk, and reading its labels.
 
-Where to change what: the readers, one per layout, are in ``kaggle``, ``clinical``, ``arrays``, ``folders`` and
-``columns``; a new layout is a ``Layout`` in one of them and an entry in the tuple below.
+Where to change what: the readers, one per layout, are in ``kaggle``, ``clinical``, ``arrays``, ``painted``,
+``folders`` and ``columns``; a new layout is a ``Layout`` in one of them and an entry in the tuple below.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from retino_cli.data.layouts.clinical import DDR, DEEPDRID, IDRID, MESSIDOR2
 from retino_cli.data.layouts.columns import find_csv, read_csv
 from retino_cli.data.layouts.folders import FOLDERS
 from retino_cli.data.layouts.kaggle import APTOS, EYEPACS, LAB
+from retino_cli.data.layouts.painted import PAINTED
 from retino_cli.data.tables import read_header
 from retino_cli.data.tree import FolderTree
 from retino_cli.errors import DataError, UsageError
 
-_KNOWN: Final = (LAB, EYEPACS, APTOS, IDRID, MESSIDOR2, DEEPDRID, DDR, MEDMNIST, FOLDERS)
+_KNOWN: Final = (LAB, EYEPACS, APTOS, IDRID, MESSIDOR2, DEEPDRID, DDR, MEDMNIST, PAINTED, FOLDERS)
 _CSV: Final = "csv"
 _SEARCH_DEPTH: Final = 3
 _SHOWN: Final = 8
