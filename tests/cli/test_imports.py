@@ -29,6 +29,7 @@ print("LOADED", code, loaded)
         ["train", "--help"],
         ["data", "inspect", "--help"],
         ["data", "cache", "--help"],
+        ["data", "paint", "--help"],
         ["predict", "--help"],
         ["explain", "--help"],
         ["train", "--epochs", "0"],

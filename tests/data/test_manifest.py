@@ -26,7 +26,7 @@ def eyepacs(tmp_path: Path) -> Path:
 
 def test_layout_names_are_one_tuple() -> None:
     known = ("lab", "eyepacs", "aptos", "idrid", "messidor2", "deepdrid", "ddr", "medmnist", "painted")
-    assert LAYOUTS == (*known, "folders", "csv")
+    assert (*known, "folders", "csv") == LAYOUTS
 
 
 def test_table(eyepacs: Path) -> None:
