@@ -226,7 +226,7 @@ def test_foreign_folders_and_the_source_are_left_alone(
 )
 def test_impossible_sets_are_refused(arguments: dict[str, int], words: str, eyes: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=words):
-        draw(tmp_path / "set", eyes, **arguments)  # type: ignore[arg-type]  # on purpose
+        draw(tmp_path / "set", eyes, **arguments)
     assert not (tmp_path / "set").exists()
 
 

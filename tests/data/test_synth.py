@@ -261,9 +261,9 @@ def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(dataset
 
 def test_what_goes_wrong_in_a_process_is_raised_here() -> None:
     with pytest.raises(ZeroDivisionError):
-        list(synth_pool.write_all(partial(operator.truediv, 1), [1, 0], 2))  # type: ignore[arg-type, list-item]  # fails on 0
+        list(synth_pool.write_all(partial(operator.truediv, 1), [1, 0], 2))  # fails on 0
     with pytest.raises(DataError, match="drawing process ended") as caught:
-        list(synth_pool.write_all(os._exit, [3, 3], 2))  # type: ignore[list-item]  # dies without a word
+        list(synth_pool.write_all(os._exit, [3, 3], 2))  # dies without a word
     assert "workers=1" in caught.value.hint
 
 
