@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from retino_cli.data.paint_lesions import draw_varied_lesions
+from retino_cli.data import paint_photograph as module
 from retino_cli.data.paint_photograph import (
     BLOOD_BIT,
     BRIGHT_BIT,
@@ -71,17 +71,26 @@ def test_blood_darkens_and_exudates_brighten(healthy: HealthyPhotograph) -> None
     assert np.mean(green[BRIGHT_BIT]) > 5
 
 
-def test_every_kind_of_lesion_has_its_bit_where_it_was_drawn(healthy: HealthyPhotograph) -> None:
-    seen = {bit: 0 for bit in (BLOOD_BIT, BRIGHT_BIT, FINE_BIT, POOL_BIT)}
-    for seed in range(12):
-        masks = paint_photograph(healthy, 4, np.random.default_rng(seed)).masks
-        for bit in seen:
-            seen[bit] += int((masks & bit > 0).any())
-    assert min(seen.values()) >= 3
-    plan = LesionPlan(cotton_wool_spots=3)
-    layers = draw_varied_lesions(plan, np.random.default_rng(0), healthy.view(), healthy.anatomy())
-    assert layers.cotton.touched
-    assert not any(canvas.touched for canvas in (layers.blood, layers.exudate, layers.fine, layers.pool))
+@pytest.mark.parametrize(
+    ("plan", "bit"),
+    [
+        (LesionPlan(microaneurysms=(3, 3, 3, 3)), BLOOD_BIT),
+        (LesionPlan(haemorrhages=(2, 2, 2, 2)), BLOOD_BIT),
+        (LesionPlan(exudate_clusters=3), BRIGHT_BIT),
+        (LesionPlan(cotton_wool_spots=3), BRIGHT_BIT),
+        (LesionPlan(irma=(2, 0, 0, 2)), FINE_BIT),
+        (LesionPlan(new_vessels_disc=True), FINE_BIT),
+        (LesionPlan(new_vessels_elsewhere=2), FINE_BIT),
+        (LesionPlan(preretinal_haemorrhages=2), POOL_BIT),
+    ],
+)
+def test_each_kind_of_lesion_sets_its_bit_alone(
+    plan: LesionPlan, bit: int, healthy: HealthyPhotograph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_plan", lambda _grade, _rng: plan)
+    for seed in range(3):
+        masks = paint_photograph(healthy, plan.grade(), np.random.default_rng(seed)).masks
+        assert set(np.unique(masks)) == {0, bit}
 
 
 def test_the_same_stream_paints_the_same_and_the_photograph_stays(healthy: HealthyPhotograph) -> None:
