@@ -40,6 +40,12 @@ class LabelledImages:
         resident = None if self.resident is None else self.resident[torch.from_numpy(np.flatnonzero(chosen))]
         return replace(self, kept=self.kept[chosen], resident=resident)
 
+    def listed(self) -> Manifest:
+        """The manifest of these images alone: without unreadable ones, and without those that were left out."""
+        rows = np.zeros(len(self.manifest.table), dtype=bool)
+        rows[self.kept] = True
+        return self.manifest.take(rows)
+
     def column(self, name: str) -> np.ndarray:
         """A column of the manifest for the readable images, (N,)."""
         return np.asarray(self.manifest.table[name].to_numpy()[self.kept])

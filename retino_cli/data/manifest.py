@@ -79,13 +79,14 @@ class Manifest:
             held = ", ".join(f"{name} ({count:,} images)" for name, count in counts.items() if count)
             what = f"no split {split!r}" if split not in SPLITS else f"no images in split {split!r}"
             raise DataError(f"{self.name}: {what}; there are {held or 'none'}, and all", hint="choose one with --split")
-        return self._take(rows)
+        return self.take(rows)
 
     def with_files(self) -> Manifest:
         """Return the rows whose image was found."""
-        return self._take((self.table["path"] != "").to_numpy(bool))
+        return self.take((self.table["path"] != "").to_numpy(bool))
 
-    def _take(self, rows: np.ndarray) -> Manifest:
+    def take(self, rows: np.ndarray) -> Manifest:
+        """Return the rows that ``rows`` (N,) bool marks, in the same order."""
         official = None if self.official is None else self.official[rows].reset_index(drop=True)
         return replace(self, table=self.table[rows].reset_index(drop=True), official=official)
 

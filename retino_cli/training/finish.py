@@ -70,7 +70,7 @@ def finish(
         for split in ("val", "test")
         if split in data
     }
-    splits = {split: SplitSummary.of(manifest, split) for split in data}
+    splits = {split: SplitSummary.of(images.listed(), split) for split, images in data.items()}
     fitted: Fitted | None = None
     if "val" in predictions:
         fitted = fit(predictions["val"])

@@ -180,7 +180,7 @@ def train(
         )
     with run, deterministic(config.deterministic):
         run.log_text(json.dumps(config.to_dict(), indent=2) + "\n", "config.json")
-        run.log_inputs((SplitSummary.of(manifest, split), CONTEXTS[split]) for split in data)
+        run.log_inputs((SplitSummary.of(images.listed(), split), CONTEXTS[split]) for split, images in data.items())
         if test is not None:
             run.write_folder(RANGE_TEST_FOLDER, partial(write_range_test, test, run.name))
         hear(

@@ -208,6 +208,9 @@ def test_a_training_can_leave_shared_pictures_out(clean: Path, retino: Retino, q
     for split, part, missing in (("val", val, 1), ("test", test, 0)):
         judged = read_predictions(store.download(record.run_id, f"{split}/predictions.csv"))
         assert len(judged.image_id) == len(part) - missing
+    inputs = store._connection.client.get_run(record.run_id).inputs.dataset_inputs
+    counted = {one.tags[0].value: json.loads(one.dataset.profile)["images"] for one in inputs}
+    assert counted == {"training": len(train) - 1, "validation": len(val) - 1, "testing": len(test)}
     again = json.loads(retino("eval", "mended", "--device", "cpu", "--json").out)
     assert again["n_images"] == len(test)
 
