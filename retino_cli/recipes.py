@@ -147,8 +147,9 @@ FEW = Recipe(
 )
 """For less than 5,000 photographs: AdamW, a warm-up over a fifth of the steps, a moving average of the weights, labels
 smoothed a little along the grades, and the mean over eight views of each image, at 320 px. Source: what was tried on
-IDRiD, docs/log.md. Expected there (412 photographs, three seeds, from a run on synthetic photographs with ``--init``):
-test QWK .57, referable AUC .88, accuracy .63; 14 minutes a training on one core at 15 images/s, half of that on two.
+IDRiD, docs/log.md. Expected there (412 photographs, three seeds): from a run on synthetic photographs with ``--init``
+test QWK .57, referable AUC .88, accuracy .63, 14 minutes a training on one core at 15 images/s; from one on painted
+pictures (`retino data paint`) with 448 px and 20 epochs .60, .89, .62, 17 minutes.
 From random weights it takes twice as many epochs."""
 
 SMALL = Recipe(
