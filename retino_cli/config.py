@@ -27,7 +27,7 @@ CROPS: Final = ("retina", "none")
 NORMALISATIONS: Final = ("imagenet", "none")
 AUGMENTATIONS: Final = ("none", "flips", "free", "strong")
 SELECT_BY: Final = ("qwk", "accuracy", "balanced_accuracy", "macro_f1", "macro_auc", "referable_auc", "loss")
-SPLITTINGS: Final = ("official", "patient")
+SPLITTINGS: Final = ("official", "patient", "likeness")
 DUPLICATES: Final = ("keep", "drop")
 PRECISIONS: Final = ("auto", "float32", "bfloat16")
 
@@ -63,7 +63,8 @@ _TAKEN_AS_THEY_ARE: Final = (
 class TrainConfig:
     """What to train, on what, and how.
 
-    ``split`` is ``official``, or ``patient`` to cut a data set anew so that no patient is in two splits;
+    ``split`` is ``official``, ``patient`` to cut a data set anew so that no patient is in two splits, or ``likeness``
+    to cut validation anew so that pictures of like colours stay together, where no patients are named;
     ``duplicates`` is ``drop`` to leave training images out whose picture is in test or validation too. Sizes are in
     pixels, ``val_fraction`` is the share of the training images that become validation where the data set
     has none, ``split_seed`` the seed of such cuts alone (``None``: ``seed``), ``patience`` a number of epochs without

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from retino_cli.data.audit import Audit, PictureAudit
+    from retino_cli.data.likeness import Likeness
 
 NAMED = 10
 """How many images a line names before it only counts."""
@@ -33,6 +34,7 @@ def print_audit(audit: Audit) -> None:
     console.print(table)
     if audit.pictures is not None:
         _print_pictures(console, audit.pictures)
+        _print_likeness(console, audit.pictures.likeness, patients_known=audit.patients_known)
     for sentence in audit.leaks:
         console.print(f"LEAK: {sentence}.", style="bold red", markup=False, soft_wrap=True)
     if audit.patient_leaks:
@@ -40,7 +42,8 @@ def print_audit(audit: Audit) -> None:
     if audit.shares_pictures:
         console.print("Train without the shared pictures: retino train --duplicates drop", markup=False)
     if not audit.leaks:
-        console.print("No leak between the splits was found.", markup=False)
+        unknown = "" if audit.patients_known else " Patients are not named: one in two splits would not be noticed."
+        console.print(f"No leak between the splits was found.{unknown}", markup=False)
 
 
 def _print_pictures(console: Console, pictures: PictureAudit) -> None:
@@ -71,3 +74,32 @@ def _print_pictures(console: Console, pictures: PictureAudit) -> None:
         if ids:
             more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
             console.print(f"{len(ids)} {what}: {', '.join(ids[:NAMED])}{more}", markup=False, soft_wrap=True)
+
+
+def _print_likeness(console: Console, found: tuple[Likeness, ...], *, patients_known: bool) -> None:
+    if not found:
+        return
+    table = new_table(
+        "split", "images", "nearest in train", "6th to 20th nearest", "difference [95 %]",
+        title="how often a picture has the grade of the one whose colours are most like its own",
+    )  # fmt: skip
+    for one in found:
+        interval = f"{100 * one.excess:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}]"
+        table.add_row(one.split, str(one.images), f"{one.nearest:.1%}", f"{one.farther:.1%}", interval)
+    console.print(table)
+    if patients_known:
+        return
+    related = {one.split for one in found if one.shows_patients}
+    for split in sorted(related - {"train"}):
+        console.print(
+            f"LIKELY LEAK: pictures of {split} have the grade of their nearest picture in train too often: it seems to "
+            "be the same patient.",
+            style="yellow",
+            markup=False,
+        )
+    if "train" in related:
+        console.print(
+            "Train seems to hold several pictures of a patient, and nothing says which. Images held out of it at "
+            "random are then easier than new patients: retino train --split likeness keeps most look-alikes together.",
+            markup=False,
+        )

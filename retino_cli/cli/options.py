@@ -75,9 +75,10 @@ Splitting = Annotated[
     str,
     typer.Option(
         "--split",
-        metavar="official|patient",
+        metavar="official|patient|likeness",
         envvar="RETINO_SPLIT",
-        help="patient: cut the data anew, so that no patient is in two splits.",
+        help="patient: cut the data anew, so that no patient is in two splits. likeness: where no patients are named, "
+        "cut validation anew, so that pictures of like colours stay together.",
         rich_help_panel=DATA_PANEL,
     ),
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -15,16 +15,14 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from retino_cli.data.likeness import Likeness, compare_likeness, prepare_small
 from retino_cli.data.manifest import SPLITS, Manifest
 from retino_cli.data.pictures import decode
-from retino_cli.data.prepared import PreparedImages, prepare
+from retino_cli.data.prepared import PreparedImages
 from retino_cli.errors import DataError
 from retino_cli.evaluation.baselines import fellow_eye_baseline
 from retino_cli.evaluation.confusion import accuracy, confusion_matrix, quadratic_weighted_kappa
-from retino_cli.preprocess import PreprocessSpec
 
-AUDIT_SIZE: Final = 64
-"""Side in pixels of the small pictures that are looked at."""
 BLACK_LEVEL: Final = 24
 """A picture whose brightest percent of pixels stays below this, of 255, is called nearly black."""
 GREY_LEVEL: Final = 3
@@ -83,13 +81,15 @@ class IdenticalPictures:
 
 @dataclass(frozen=True)
 class PictureAudit:
-    """What the pictures themselves show. ``black`` and ``grey`` are lists of image ids."""
+    """What the pictures themselves show. ``black`` and ``grey`` are lists of image ids, ``likeness`` says by split
+    whether pictures of like colours share a grade."""
 
     images: int
     identical: tuple[IdenticalPictures, ...]
     unreadable: tuple[str, ...]
     black: tuple[str, ...]
     grey: tuple[str, ...]
+    likeness: tuple[Likeness, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ class Audit:
 
     patient_leaks: tuple[PatientLeak, ...]
     baselines: tuple[NoPixelBaselines, ...]
-    pictures: PictureAudit | None = field(default=None)
+    pictures: PictureAudit | None = None
+    patients_known: bool = True
 
     @property
     def shares_pictures(self) -> bool:
@@ -130,6 +131,8 @@ class Audit:
         if self.pictures is not None:
             for group, one in zip(values["pictures"]["identical"], self.pictures.identical, strict=True):
                 group |= {"crosses_splits": one.crosses_splits, "disagrees": one.disagrees}
+            for line, found in zip(values["pictures"]["likeness"], self.pictures.likeness, strict=True):
+                line |= {"excess": found.excess, "shows_patients": found.shows_patients}
         return values
 
 
@@ -138,6 +141,7 @@ def audit_manifest(manifest: Manifest) -> Audit:
     return Audit(
         patient_leaks=find_patient_leaks(manifest),
         baselines=tuple(_baselines(manifest, split) for split in SPLITS if (manifest.official_split == split).any()),
+        patients_known=bool((manifest.table["patient_id"] != "").any()),
     )
 
 
@@ -189,13 +193,7 @@ def audit_pictures(
     there = manifest.with_files()
     if there.table.empty:
         return PictureAudit(0, (), (), (), ())
-    prepared = prepare(
-        there,
-        PreprocessSpec(image_size=AUDIT_SIZE, crop="none"),
-        workers=workers,
-        skip_unreadable=True,
-        on_progress=on_progress,
-    )
+    prepared = prepare_small(there, workers=workers, on_progress=on_progress)
     black, grey = _find_empty(there, prepared)
     return PictureAudit(
         images=int(prepared.readable.sum()),
@@ -203,6 +201,7 @@ def audit_pictures(
         unreadable=prepared.unreadable,
         black=black,
         grey=grey,
+        likeness=compare_likeness(there, prepared),
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from retino_cli.config import TrainConfig
 from retino_cli.data.manifest import ColumnNames, Manifest, load_manifest
-from retino_cli.data.resplit import split_by_patient
+from retino_cli.data.resplit import split_by_likeness, split_by_patient
 from retino_cli.errors import UsageError
 
 
-def read_manifest(config: TrainConfig) -> Manifest:
-    """The data set that ``config`` names.
+def read_manifest(config: TrainConfig, *, on_progress: Callable[[int, int], None] | None = None) -> Manifest:
+    """The data set that ``config`` names. ``on_progress``: called with (pictures decoded, of how many) where the cut
+    has to look at them.
 
     Raises DataError where it cannot be read, UsageError for columns that are half given.
     """
@@ -30,4 +33,6 @@ def read_manifest(config: TrainConfig) -> Manifest:
     )
     if config.split == "patient":
         return split_by_patient(manifest, val_fraction=config.val_fraction, seed=seed)
+    if config.split == "likeness":
+        return split_by_likeness(manifest, val_fraction=config.val_fraction, seed=seed, on_progress=on_progress)
     return manifest

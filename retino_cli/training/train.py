@@ -30,7 +30,7 @@ from retino_cli.tracking.datasets import CONTEXTS
 from retino_cli.training import setup as starting
 from retino_cli.training.averaging import average_weights
 from retino_cli.training.duplicates import find_leaks, leave_out
-from retino_cli.training.events import Event, Listener, Note, RunStarted, ignore
+from retino_cli.training.events import Event, Listener, Note, Preparing, RunStarted, ignore
 from retino_cli.training.finish import History, describe_checkpoint, finish
 from retino_cli.training.loop import TrainingSetup, train_epochs
 from retino_cli.training.losses import balanced_weights, build_loss
@@ -107,7 +107,7 @@ def train(
         config = starting.resumed_config(store, record, config)
         runtime = choose_runtime(config.device, config.precision)
 
-    manifest = read_manifest(config)
+    manifest = read_manifest(config, on_progress=lambda done, total: hear(Preparing(done, total)))
     if record is not None:
         starting.refuse_other_data(record, manifest)
     n_train = starting.count_training_images(manifest)

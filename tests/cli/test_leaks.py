@@ -1,4 +1,5 @@
-"""What leaks is said by ``retino data inspect``, by ``retino train`` and in the tags; ``--split patient`` mends it."""
+"""What leaks is said by ``retino data inspect``, by ``retino train`` and in the tags; ``--split patient`` mends it, and
+``--split likeness`` most of it where no patients are named."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from commands import Retino
+from look_alikes import write_arrays
 
 from retino_cli.data.manifest import load_manifest
 from retino_cli.evaluation.predictions import read_predictions
@@ -296,3 +298,53 @@ def test_the_identical_pictures_of_idrid(real_data: Path, workplace: Path, retin
     out = retino("data", "inspect", real_data / "idrid").out
     assert "6 groups of identical ones, 3 with different grades, 1 across splits" in out
     assert "LEAK: the same picture is in several splits: train/IDRiD_118 (train, grade 0), test/IDRiD_064" in out
+
+
+# -- no patients named -------------------------------------------------------------------------------------------------
+
+
+def test_look_alikes_in_train_are_told_where_no_patients_are_named(workplace: Path, retino: Retino) -> None:
+    path = write_arrays(workplace / "discs.npz", val=60)
+    audit = inspected(retino, path)["audit"]
+    assert not audit["patients_known"]
+    shows = {one["split"]: one["shows_patients"] for one in audit["pictures"]["likeness"]}
+    assert shows == {"train": True, "val": True, "test": False}
+    for one in audit["pictures"]["likeness"]:
+        assert one["excess"] == pytest.approx(one["nearest"] - one["farther"])
+    shown = " ".join(retino("data", "inspect", path).out.split())
+    assert "LIKELY LEAK: pictures of val" in shown
+    assert "LIKELY LEAK: pictures of test" not in shown
+    assert "retino train --split likeness" in shown
+    assert "Patients are not named: one in two splits would not be noticed." in shown
+
+
+def test_named_patients_need_no_likeness(clean: Path, retino: Retino) -> None:
+    shown = retino("data", "inspect", clean).out
+    assert "Patients are not named" not in shown
+    ended = retino("train", "--data", clean, "--split", "likeness")
+    assert (ended.code, ended.out) == (1, "")
+    assert "names its patients" in ended.err
+    assert "--split patient" in ended.err
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_split_by_likeness_leaves_test_alone_and_eval_uses_the_same_split(
+    workplace: Path, retino: Retino, quick_flags: Flags
+) -> None:
+    path = write_arrays(workplace / "discs.npz", val=60)
+    flags = (*with_data(quick_flags, path), "--split", "likeness", "--run-name", "likeness", "--json")
+    ended = retino("train", *flags)
+    assert ended.code == 0, ended.err
+    trained = json.loads(ended.out)
+    store = open_store()
+    record = store.find("likeness")
+    assert record.params["split"] == "likeness"
+    official = load_manifest(path).table.set_index("image_id")["split"]
+    judged = {
+        split: read_predictions(store.download(record.run_id, f"{split}/predictions.csv")) for split in ("val", "test")
+    }
+    assert {official[name] for name in judged["test"].image_id} == {"test"}
+    assert {official[name] for name in judged["val"].image_id} == {"train", "val"}  # cut anew from both
+    again = retino("eval", "likeness", "--split", "val", "--device", "cpu", "--json")
+    assert "leak" not in again.err.lower()
+    assert json.loads(again.out)["metrics"] == trained["evaluations"]["val"]["metrics"]
