@@ -90,6 +90,11 @@ def paint(
             f"{len(made.unusable)} healthy photographs are left out, missing, unreadable or without a visible retina: "
             f"{', '.join(made.unusable[:10])}{more}"
         )
+    if made.enlarged:
+        lines.append(
+            f"{made.enlarged} of {made.photographs} photographs show a retina of less than {made.size} px and were "
+            "enlarged: a smaller --size holds as much of them."
+        )
     lines.append(
         f"{made.images} PAINTED pictures on {made.photographs} healthy photographs of {made.data} in {folder}"
         + (f", masks in {folder / 'masks'}" if made.masks else "")

@@ -70,6 +70,8 @@ class PaintedDataset:
     """Ids of healthy photographs that are missing or unreadable, or in which no retina was found."""
     left_out: tuple[str, ...]
     """A sentence for each healthy photograph that is in validation or test, too, and was left out for that."""
+    enlarged: int
+    """Photographs whose retina is smaller than ``size``: more pixels show nothing more of them."""
     masks: bool
 
 
@@ -118,7 +120,7 @@ def paint_dataset(
     drawn_folder.refuse_foreign(folder, KIND)
 
     healthy, left_out = _select_healthy(manifest, source, on_prepare)
-    photographs, unusable = _prepare_photographs(healthy, size, source.workers, on_prepare)
+    photographs, unusable, enlarged = _prepare_photographs(healthy, size, source.workers, on_prepare)
     listed = hashlib.sha256("\n".join(f"{one.image_id}\t{one.sha256}" for one in photographs).encode())
     parameters = Parameters(
         pictures=pictures,
@@ -156,6 +158,7 @@ def paint_dataset(
         photographs=len(photographs),
         unusable=unusable,
         left_out=left_out,
+        enlarged=enlarged,
         masks=masks,
     )
 
@@ -192,8 +195,9 @@ def _select_healthy(
 
 def _prepare_photographs(
     healthy: Manifest, size: int, workers: int | None, on_prepare: Progress | None
-) -> tuple[list[Photograph], tuple[str, ...]]:
-    """The photographs that can be painted on, and the ids of those that cannot."""
+) -> tuple[list[Photograph], tuple[str, ...], int]:
+    """The photographs that can be painted on, the ids of those that cannot, and how many of the first are smaller than
+    ``size``."""
     spec = _spec(size)
     prepared = prepare(healthy, spec, workers=workers, skip_unreadable=True, on_progress=on_prepare)
     usable = prepared.readable & ~prepared.index["fallback"].astype(bool)
@@ -211,7 +215,9 @@ def _prepare_photographs(
         digest = prepared.index["sha256"][row].tobytes().hex()
         patient = patients.setdefault(digest, str(healthy.table["patient_id"].iat[row]) or ids[row])
         photographs.append(Photograph(ids[row], str(healthy.table["path"].iat[row]), patient, digest))
-    return photographs, unusable
+    left, top, right, bottom = prepared.index["box"][usable].T
+    enlarged = int((np.maximum(right - left, bottom - top) < size).sum())
+    return photographs, unusable, enlarged
 
 
 def _list_pictures(parameters: Parameters, photographs: Sequence[Photograph]) -> list[Picture]:

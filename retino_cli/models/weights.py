@@ -215,9 +215,10 @@ def _naming(model: nn.Module) -> _Naming:
     roots = {re.escape(name.split(".")[0]) for name in body}
     # A name with many parts: "conv1.weight" alone would be found within every block, too.
     anchor = max(body, key=lambda name: name.count("."))
-    return _Naming(
-        head, re.compile(rf"(?!{head.pattern})({'|'.join(sorted(roots))})(\.|$)"), anchor, f"a {type(model).__name__}"
-    )
+    # A network of timm knows its name; its class may be called as another's, such as ResNet.
+    name = (getattr(model, "pretrained_cfg", None) or {}).get("architecture")
+    kind = f"timm's {name}" if name else f"a {type(model).__name__}"
+    return _Naming(head, re.compile(rf"(?!{head.pattern})({'|'.join(sorted(roots))})(\.|$)"), anchor, kind)
 
 
 def _find_prefix(state_dict: Mapping[str, Tensor], source: str, anchor: str) -> str:

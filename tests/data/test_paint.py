@@ -194,6 +194,12 @@ def test_unreadable_photographs_are_counted(eyes: Path, tmp_path: Path) -> None:
     assert (made.unusable, made.photographs) == ((gone, broken, black), len(rest))
 
 
+def test_enlarged_photographs_are_counted(eyes: Path, tmp_path: Path) -> None:
+    small = draw(tmp_path / "small", eyes, pictures=5, size=64)
+    large = draw(tmp_path / "large", eyes, pictures=5, size=512)
+    assert (small.enlarged, large.enlarged) == (0, large.photographs)
+
+
 def test_without_healthy_photographs_there_is_nothing_to_paint_on(tmp_path: Path) -> None:
     write_dataset(tmp_path / "ill", patients=2, size=64, grade_distribution=(0, 0, 1, 0, 0), workers=1)
     with pytest.raises(DataError, match="no photograph of grade 0 in the training split.* of grade 2") as caught:
