@@ -44,12 +44,14 @@ def data_section(source: Source, manifest: Manifest | Missing) -> Section:
     """What the data set holds, and what the audit found wrong with it."""
     tags = {} if source.training is None else source.training.tags
     body: list[Content] = []
+    unnamed = ""
     if isinstance(manifest, Missing):
         body.append(element("p", f"The data set itself was not looked at: {manifest.reason}."))
         found: list[str] = []
     else:
         audit = audit_manifest(manifest)
         found = list(audit.leaks)
+        unnamed = "" if audit.patients_known else " Patients are not named: one in two splits would not be noticed."
         body.append(_counts(manifest))
         details = [f"Read as {manifest.layout}", f"validation: {manifest.validation}"]
         if manifest.missing:
@@ -67,7 +69,9 @@ def data_section(source: Source, manifest: Manifest | Missing) -> Section:
         body.append(element("ul", [element("li", f"{sentence}.") for sentence in found], class_="findings"))
     elif stored == NOTHING_FOUND:
         body.append(
-            element("p", "The audit before the training found no patient and no picture in more than one split.")
+            element(
+                "p", f"The audit before the training found no patient and no picture in more than one split.{unnamed}"
+            )
         )
     else:
         body.append(element("p", "No audit is stored with the run. Make one with: retino data inspect DATA"))

@@ -348,3 +348,7 @@ def test_split_by_likeness_leaves_test_alone_and_eval_uses_the_same_split(
     again = retino("eval", "likeness", "--split", "val", "--device", "cpu", "--json")
     assert "leak" not in again.err.lower()
     assert json.loads(again.out)["metrics"] == trained["evaluations"]["val"]["metrics"]
+    made = retino("report", "likeness", "--no-images", "--out", "report.html", "--device", "cpu")
+    assert made.code == 0, made.err
+    told = "found no patient and no picture in more than one split. Patients are not named"
+    assert told in Path("report.html").read_text("utf-8")

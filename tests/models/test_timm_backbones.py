@@ -169,7 +169,10 @@ def test_weights_of_the_same_network_are_taken_without_another_classifier(tmp_pa
         (lambda state: state | {"stages.4.0.x": torch.ones(1)}, "it also has stages.4.0.x"),
         (lambda state: state | {"stem.0.weight": torch.ones(2, 3)}, r"stem.0.weight has the shape \(2, 3\)"),
         (lambda state: state | {"stem.0.bias": state["stem.0.bias"] * float("nan")}, "not finite"),
-        (lambda state: build_model("resnet18").state_dict(), "this looks like resnet18, you asked for timm's test_convnext"),
+        (
+            lambda state: build_model("resnet18").state_dict(),
+            "this looks like resnet18, you asked for timm's test_convnext",
+        ),
     ],
 )
 def test_body_that_does_not_fit_is_refused(spoil: Any, expected: str) -> None:

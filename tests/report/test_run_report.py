@@ -113,6 +113,7 @@ def test_the_origin_is_told(page_of_first: dict[str, Any]) -> None:
     for tag in ("retino.data_fingerprint", "retino.split_fingerprint", "retino.preprocess", "retino.version"):
         assert record.tags[tag] in page
     assert "retino train --data" in page
+    assert "Patients are not named" not in page
     for name in TrainConfig().to_dict():
         assert f'<th scope="row">{name}</th>' in page
 
