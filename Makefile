@@ -25,7 +25,7 @@ demo: $(STAMP)  ## Draw photographs, train twice, evaluate, compare, and say whe
 	@$(BIN)/python -m retino_cli.cli.demo $(DEMO)
 
 test: $(STAMP)  ## Run all tests; those on real data where RETINO_REAL_DATA names its folder.
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
 quality: $(STAMP)  ## Check style, types and the generated documentation.
 	@$(BIN)/ruff check .

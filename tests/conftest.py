@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from retino_cli.config import TrainConfig
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests run side by side: each with all cores' threads, they would wait for each other. Commands that tests start
+    # take this over as well.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -180,6 +180,11 @@ class Store:
                 continue
             seen = parse_time(record.tags.get(HEARTBEAT_TAG, ""))
             try:
+                # It may have ended in good order since it was listed, or goes on in another process. Now that its
+                # process is gone nothing more comes from it: what stands there is true.
+                now = call(client.get_run, record.run_id)
+                if now.info.status != "RUNNING" or ProcessMark.from_tags(now.data.tags) != mark:
+                    continue
                 call(client.set_tag, record.run_id, ERROR_TAG, KILLED_HARD, limits=LOGGING)
                 ended = int(seen.timestamp() * 1000) if seen else None
                 call(client.set_terminated, record.run_id, "KILLED", ended, limits=LOGGING)

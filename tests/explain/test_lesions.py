@@ -96,19 +96,20 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Drawn, Drawn]:
 def test_after_training_the_heat_lies_on_the_drawn_lesions(drawn: tuple[Drawn, Drawn], one_thread: None) -> None:
     """Photographs of grades 0 and 4 for training, of twelve other patients with grade 4 for the maps.
 
-    With seeds 0 and 1, 50 % and 45 % of the heat is on lesions, whose area is 38 % of the field.
+    With seeds 0 to 3, 44 to 50 % of the heat is on lesions, whose area is 38 % of the field, and all twelve are graded
+    4 (after 40 epochs 8 to 12 of them, by seed).
     """
     learnt, shown = drawn
-    network = make_network(0)
+    network = make_network(1)
     untrained = heat_maps(network, shown.images, SPEC, CPU, target=4)
-    train(network, learnt, epochs=40)
+    train(network, learnt, epochs=60)
     with torch.no_grad():
         assert (network(normalise(to_float(shown.images), SPEC)).argmax(dim=1) == 4).float().mean() >= 0.75
     maps = heat_maps(network, shown.images, SPEC, CPU, target=4)
     assert maps.any(axis=(1, 2)).all()
     found = share_on(shown.lesions, maps, shown.fields)
     chance = (shown.lesions & shown.fields).sum(axis=(1, 2)) / shown.fields.sum(axis=(1, 2))
-    assert found.mean() > 1.15 * chance.mean()
+    assert found.mean() > 1.1 * chance.mean()
     assert (found > chance).sum() >= 10  # of 12: p = 0.02 by chance
     # Lesions lie in the middle more often than at the rim: that alone is not what the maps know.
     assert found.mean() > share_on(np.roll(shown.lesions, 1, axis=0), maps, shown.fields).mean() + 0.02

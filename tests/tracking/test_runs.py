@@ -15,7 +15,7 @@ import pytest
 
 from retino_cli.errors import Terminated, TrackingError
 from retino_cli.tracking import ActiveRun, RunRecord, Store, open_store
-from retino_cli.tracking.process import HOST_TAG, PID_TAG
+from retino_cli.tracking.process import HOST_TAG, PID_TAG, ProcessMark
 from retino_cli.tracking.records import HEARTBEAT_TAG
 
 
@@ -171,6 +171,26 @@ def test_a_run_that_was_killed_hard_is_recognised_and_goes_on(store: Store) -> N
     ]
     record = store.find("left")
     assert (record.status, record.error) == ("FINISHED", "")
+
+
+@pytest.mark.parametrize("ending", ["finished", "resumed elsewhere"])
+def test_a_run_that_ends_while_it_is_looked_at_is_not_called_killed(
+    store: Store, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    """It was listed as running, and when its process is looked for, that has ended in good order, or another has it."""
+    run = start(store, "quick")
+
+    def look(_mark: ProcessMark) -> bool:
+        if ending == "finished":
+            run.finish()
+        else:
+            run.set_tags({PID_TAG: "1"})
+        return True
+
+    monkeypatch.setattr("retino_cli.tracking.store.is_gone", look)
+    record = store.find("quick")
+    assert (record.status, record.error) == ("FINISHED" if ending == "finished" else "RUNNING", "")
+    run.finish()
 
 
 def test_a_running_run_of_another_host_is_not_marked_but_its_silence_is_told(store: Store) -> None:
