@@ -100,6 +100,7 @@ def _print_likeness(console: Console, found: tuple[Likeness, ...], *, patients_k
     if "train" in related:
         console.print(
             "Train seems to hold several pictures of a patient, and nothing says which. Images held out of it at "
-            "random may then be easier than new patients: retino train --split likeness keeps most look-alikes together.",
+            "random may then be easier than new patients: "
+            "retino train --split likeness keeps most look-alikes together.",
             markup=False,
         )
