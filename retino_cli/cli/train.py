@@ -115,7 +115,7 @@ def train(
     ] = D.schedule,
     warmup: Annotated[
         float | None,
-        _training("--warmup", help="Share of the steps in which the learning rate rises."),
+        _training("--warmup", help="Share of the steps in which the rate rises; helps where it is high."),
     ] = D.warmup,
     ema: Annotated[
         float | None, _training("--ema", help="Decay of the moving average of the weights that is kept; 0: none.")
