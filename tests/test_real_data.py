@@ -49,9 +49,8 @@ def test_retinamnist(
     real_data: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = real_data / "retinamnist" / "retinamnist.npz"
-    trained = json.loads(
-        retino(monkeypatch, capsys, "train", "--data", data, "--stem", "7x7", "--epochs", 1, "--lr", 0.01, "--json")
-    )
+    flags = ("--data", data, "--stem", "7x7", "--epochs", 1, "--lr", 0.01, "--no-tta")
+    trained = json.loads(retino(monkeypatch, capsys, "train", *flags, "--json"))
     assert trained["config"]["image_size"] == 28  # never enlarged
     judged = json.loads(retino(monkeypatch, capsys, "eval", trained["run_id"], "--json"))
     assert judged["run_id"] == trained["run_id"]
@@ -63,7 +62,8 @@ def test_retinamnist(
 def test_idrid(
     real_data: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    flags = ("--data", real_data / "idrid", "--image-size", 64, "--stem", "7x7", "--epochs", 1, "--lr", 0.01)
+    size = ("--image-size", 64, "--stem", "7x7", "--no-tta")
+    flags = ("--data", real_data / "idrid", *size, "--epochs", 1, "--lr", 0.01)
     trained = json.loads(retino(monkeypatch, capsys, "train", *flags, "--json"))
     judged = json.loads(retino(monkeypatch, capsys, "eval", trained["run_id"][:8], "--json"))
     assert_judged(judged, 103, 34 / 103)

@@ -50,11 +50,11 @@ def test_the_interval_covers_no_excess_about_as_often_as_it_says(tmp_path: Path)
     prepared = prepare_small(manifest)
     random = np.random.default_rng(7)
     covered = 0
-    for _ in range(60):
+    for _ in range(40):
         table = manifest.table.assign(grade=random.permutation(manifest.table["grade"].to_numpy()))
         train = compare_likeness(Manifest(**(vars(manifest) | {"table": table})), prepared)[0]
         covered += train.low <= 0 <= train.high
-    assert 50 <= covered <= 60  # 57 on average; 50 or fewer once in a thousand
+    assert 33 <= covered <= 40  # 38 on average; 32 or fewer in less than one of 1,000 cases
 
 
 def test_identical_pictures_and_named_patients_do_not_count(tmp_path: Path) -> None:
