@@ -18,6 +18,8 @@ NAMED = 10
 
 def print_audit(audit: Audit) -> None:
     """Baselines, leaks, and what the pictures show."""
+    from retino_cli.data.audit import PATIENTS_UNKNOWN
+
     console = data_console()
     table = new_table(
         "split", "majority accuracy", "other eye in train", "fellow-eye accuracy", "fellow-eye QWK",
@@ -42,7 +44,7 @@ def print_audit(audit: Audit) -> None:
     if audit.shares_pictures:
         console.print("Train without the shared pictures: retino train --duplicates drop", markup=False)
     if not audit.leaks:
-        unknown = "" if audit.patients_known else " Patients are not named: one in two splits would not be noticed."
+        unknown = "" if audit.patients_known else f" {PATIENTS_UNKNOWN}"
         console.print(f"No leak between the splits was found.{unknown}", markup=False)
 
 

@@ -23,6 +23,8 @@ from retino_cli.errors import DataError
 from retino_cli.evaluation.baselines import fellow_eye_baseline
 from retino_cli.evaluation.confusion import accuracy, confusion_matrix, quadratic_weighted_kappa
 
+PATIENTS_UNKNOWN: Final = "Patients are not named: one in two splits would not be noticed."
+"""What has to be said beside "no leak" of data that name no patients."""
 BLACK_LEVEL: Final = 24
 """A picture whose brightest percent of pixels stays below this, of 255, is called nearly black."""
 GREY_LEVEL: Final = 3

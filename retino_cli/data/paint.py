@@ -21,8 +21,9 @@ import numpy as np
 
 from retino_cli.config import TrainConfig
 from retino_cli.data import drawn_folder
-from retino_cli.data.audit import audit_pictures, name_copies
+from retino_cli.data.audit import find_identical, name_copies
 from retino_cli.data.configured import read_manifest
+from retino_cli.data.likeness import prepare_small
 from retino_cli.data.manifest import Manifest
 from retino_cli.data.paint_folder import (
     EVEN_DISTRIBUTION,
@@ -115,7 +116,7 @@ def paint_dataset(
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise UsageError(f"--size {size}: must be {MIN_SIZE} to {MAX_SIZE} pixels", "Give the size of the training.")
     shares = check_distribution(grade_distribution)
-    manifest = read_manifest(source)
+    manifest = read_manifest(source, on_progress=on_prepare)
     _refuse_source(folder, manifest)
     drawn_folder.refuse_foreign(folder, KIND)
 
@@ -179,8 +180,10 @@ def _select_healthy(
     copies: dict[str, str] = {}
     if source.duplicates == "drop" and (table["split"] != "train").any():
         # Pictures by the splits that are used, as the training will use them.
-        audit = audit_pictures(replace(manifest, official=None), workers=source.workers, on_progress=on_prepare)
-        copies = name_copies(audit.identical)
+        there = replace(manifest, official=None).with_files()
+        if not there.table.empty:
+            small = prepare_small(there, workers=source.workers, on_progress=on_prepare)
+            copies = name_copies(find_identical(there, small))
     healthy = table[train & ~table["image_id"].isin(list(copies))].sort_values("image_id", ignore_index=True)
     if healthy.empty:
         counts = ", ".join(f"{count} of grade {k}" for k, count in enumerate(manifest.grade_counts("train")) if count)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from retino_cli import __version__
 from retino_cli.config import TrainConfig
-from retino_cli.data.audit import audit_manifest
+from retino_cli.data.audit import PATIENTS_UNKNOWN, audit_manifest
 from retino_cli.data.manifest import SPLITS, Manifest
 from retino_cli.grades import GRADE_NAMES, GRADES
 from retino_cli.recipes import RECIPES
@@ -51,7 +51,7 @@ def data_section(source: Source, manifest: Manifest | Missing) -> Section:
     else:
         audit = audit_manifest(manifest)
         found = list(audit.leaks)
-        unnamed = "" if audit.patients_known else " Patients are not named: one in two splits would not be noticed."
+        unnamed = "" if audit.patients_known else f" {PATIENTS_UNKNOWN}"
         body.append(_counts(manifest))
         details = [f"Read as {manifest.layout}", f"validation: {manifest.validation}"]
         if manifest.missing:
