@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from retino_cli.evaluation.evaluate_file import evaluate_predictions as evaluate_predictions
     from retino_cli.evaluation.evaluation import Evaluation as Evaluation
     from retino_cli.evaluation.prediction import predict_images as _predict_images
+    from retino_cli.export.export import export_grader as export_grader
     from retino_cli.lab import run_lab as run_lab
     from retino_cli.training.repeats import train_repeats as train_repeats
     from retino_cli.training.train import TrainResult as TrainResult
@@ -45,6 +46,7 @@ _HOMES = {
     "compare": "evaluation.compare",
     "evaluate": "evaluation.evaluate",
     "evaluate_predictions": "evaluation.evaluate_file",
+    "export_grader": "export.export",
     "inspect_manifest": "data.inspect",
     "load_manifest": "data.manifest",
     "predict": "evaluation.prediction:predict_images",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
-from retino_cli.data.pictures import decode
+from retino_cli.data.pictures import EncodedPicture, decode
 from retino_cli.data.retina import find_field
 from retino_cli.data.square import FILTERS, Interpolation, cut_square
 from retino_cli.errors import DataError, UsageError, WeightsError
@@ -162,8 +162,9 @@ _SMALLEST: Final = 8
 """Pixels a side. The smallest data set in use has 28; a thumbnail's thumbnail or a tracking pixel shows no retina."""
 
 
-def prepare_picture(source: str, spec: PreprocessSpec) -> PreparedPicture:
-    """Decode ``source`` (a path, or "FILE.npz#train/12"), crop, pad, resize: the first half of the preprocessing.
+def prepare_picture(source: str | EncodedPicture, spec: PreprocessSpec) -> PreparedPicture:
+    """Decode ``source`` (a path, "FILE.npz#train/12", or a picture in memory), crop, pad, resize: the first half of the
+    preprocessing.
 
     The result differs from decoding in full, cropping to ``box``, padding to a square with black (crop "retina") and
     resizing with antialias by less than 1/255 on average.
@@ -222,12 +223,16 @@ def normalise(images: torch.Tensor, spec: PreprocessSpec) -> torch.Tensor:
     """float (B, 3, S, S) in [0, 1] -> (images - mean) / std by channel; the input itself where mean is 0 and std 1."""
     if spec.mean == (0.0, 0.0, 0.0) and spec.std == (1.0, 1.0, 1.0):
         return images
-    mean, std = _statistics(spec, images.dtype, images.device)
+    return standardise(images, *statistics(spec, images.dtype, images.device))
+
+
+def standardise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """(images - mean) / std; what :func:`normalise` does with the :func:`statistics` of a spec."""
     return (images - mean).div_(std)
 
 
 @lru_cache(maxsize=16)
-def _statistics(spec: PreprocessSpec, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def statistics(spec: PreprocessSpec, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and deviation (1, 3, 1, 1) on ``device``, kept there: a copy per batch would make a GPU wait."""
     import torch
 

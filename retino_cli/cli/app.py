@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from retino_cli import __version__
-from retino_cli.cli import compare, confusion, data, evaluate, explain, lab, predict, report, runs, train, ui
+from retino_cli.cli import compare, confusion, data, evaluate, explain, export, lab, predict, report, runs, train, ui
 from retino_cli.errors import RetinoError, Terminated
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
+app.command("export")(export.export)
 app.command("confusion")(confusion.confusion)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: Annotated[str, typer.Argument(help="Training run: id, first characters of it, name, or latest.")],
+    run: Annotated[
+        str,
+        typer.Argument(help="Training run: id, first characters of it, name, or latest; or an exported FILE.onnx."),
+    ],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, CSV files that name images.")],
     out: Annotated[
         str, typer.Option("--out", "-o", help="File: .csv, .jsonl or .parquet; - writes CSV to stdout.")
@@ -44,7 +47,7 @@ def predict(
     as_json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Predict images without known grades, with a trained run's best checkpoint.
+    """Predict images without known grades, with a trained run's best checkpoint or an exported file.
 
     One row per image, in the order of the input: image, p0 to p4 (probability of each grade), score (expected grade,
     0-4), grade (the most probable), referable (p2 + p3 + p4), error. A file that cannot be read has a row that says why

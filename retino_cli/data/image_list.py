@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from retino_cli.data.images import IMAGE_EXTENSIONS, is_image
-from retino_cli.data.pictures import split_source
+from retino_cli.data.pictures import EncodedPicture, split_source
 from retino_cli.data.tables import stream_column
 from retino_cli.errors import DataError, UsageError
 
@@ -23,7 +23,7 @@ class NamedImage(NamedTuple):
     """``name``: as it was given; ``source``: where it lies (what ``prepare_picture`` takes)."""
 
     name: str
-    source: str
+    source: str | EncodedPicture
 
 
 class ImageList:

@@ -1,4 +1,4 @@
-"""Read one picture from a file or from an array of an ``.npz``: upright, RGB, 8 bits, whole or not at all.
+"""Read one picture from a file, from memory or from an array of an ``.npz``: upright, RGB, 8 bits, whole or not at all.
 
 JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where the caller can do with less: the decoder then skips most of its
 work. Colour profiles are not applied: graders are trained on the numbers in the file, here and elsewhere.
@@ -6,6 +6,7 @@ work. Colour profiles are not applied: graders are trained on the numbers in the
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import IO, Final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -36,6 +37,17 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+@dataclass(frozen=True)
+class EncodedPicture:
+    """A picture file that is in memory, as a server gets it: ``content`` is the file's, ``name`` is for messages."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -73,8 +85,9 @@ def split_source(source: str) -> tuple[str, str, int]:
     return (match["file"], match["split"], int(match["row"])) if match else (source, "", 0)
 
 
-def decode(source: str, choose_scale: Callable[[int, int], int]) -> Decoded:
-    """Decode ``source``: the path of a picture, or "FILE.npz#train/12" for row 12 of its array ``train_images``.
+def decode(source: str | EncodedPicture, choose_scale: Callable[[int, int], int]) -> Decoded:
+    """Decode ``source``: the path of a picture, "FILE.npz#train/12" for row 12 of its array ``train_images``, or a
+    picture in memory.
 
     ``choose_scale`` takes the upright width and height of the original and returns the wanted scale (1, 2, 4, 8). JPEGs
     are decoded at this scale or, where they are too small for it, at a finer one; everything else at 1.
@@ -84,6 +97,11 @@ def decode(source: str, choose_scale: Callable[[int, int], int]) -> Decoded:
 
     Raises ``DataError`` naming the file: missing, not a file, not a picture, too large, damaged or cut short.
     """
+    if isinstance(source, EncodedPicture):
+        with _naming(source.name):
+            if not source.content:
+                raise ValueError("there is nothing in it (0 bytes)")
+            return _decode_file(io.BytesIO(source.content), choose_scale)
     path, split, row = split_source(source)
     with _naming(source):
         status = _regular_file(path)
@@ -135,8 +153,8 @@ def _kind(mode: int) -> str:
     return next((name for test, name in kinds if test(mode)), "device")
 
 
-def _decode_file(path: str, choose_scale: Callable[[int, int], int]) -> Decoded:
-    with Image.open(path, formats=FORMATS) as image:
+def _decode_file(file: str | IO[bytes], choose_scale: Callable[[int, int], int]) -> Decoded:
+    with Image.open(file, formats=FORMATS) as image:
         orientation = _orientation(image)
         width, height = _upright_size(image)
         scale = 1

@@ -9,16 +9,15 @@ from retino_cli.config import TrainConfig
 from retino_cli.data.configured import read_manifest
 from retino_cli.data.manifest import Manifest
 from retino_cli.data.summary import SplitSummary
-from retino_cli.errors import DataError, RunNotFoundError
+from retino_cli.errors import DataError
 from retino_cli.evaluation.artifacts import write_evaluation
 from retino_cli.evaluation.descriptions import describe_evaluation
 from retino_cli.evaluation.evaluation import Evaluation, check_pairs, judge
 from retino_cli.evaluation.fitted import Fitted
-from retino_cli.evaluation.grader import Grader, open_grader
+from retino_cli.evaluation.grader import open_grader
 from retino_cli.evaluation.inference import predict
 from retino_cli.evaluation.operating_point import Ungradable, choose_threshold
 from retino_cli.evaluation.operating_question import OperatingQuestion, check_operating
-from retino_cli.evaluation.predictions import Predictions, read_predictions
 from retino_cli.training.events import Listener, Note, ignore
 from retino_cli.training.setup import prepare_split
 
@@ -94,7 +93,7 @@ def evaluate(
         )
     question = None
     if sensitivity is not None or specificity is not None:
-        validation = _read_validation(grader)
+        validation = grader.read_validation()
         point = choose_threshold(validation, sensitivity=sensitivity, specificity=specificity)
         question = OperatingQuestion(point, prevalence, ungradable)
         if same and split == "val":
@@ -151,17 +150,6 @@ def evaluate(
         active.describe(describe_evaluation(evaluation))
         active.set_tags({"retino.collapsed": "no" if evaluation.collapsed is None else f"grade {evaluation.collapsed}"})
     return evaluation
-
-
-def _read_validation(grader: Grader) -> Predictions:
-    """What the training predicted for its validation images. RunNotFoundError where it had none."""
-    try:
-        return read_predictions(grader.store.download(grader.record.run_id, "val/predictions.csv"))
-    except RunNotFoundError as error:
-        raise RunNotFoundError(
-            f"A threshold is chosen on validation, and {grader.record.name} was trained without.",
-            "Train with a validation split (--val-fraction), or leave --sensitivity and --specificity out.",
-        ) from error
 
 
 def _count_ungradable(manifest: Manifest, split: str, listen: Listener) -> int:

@@ -5,16 +5,54 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
 from retino_cli.config import TrainConfig
+from retino_cli.data.labelled import to_device
+from retino_cli.errors import RunNotFoundError
+from retino_cli.evaluation.inference import batch_probabilities
+from retino_cli.evaluation.predictions import Predictions, read_predictions
 from retino_cli.models.checkpoint import CheckpointInfo, load_checkpoint
 from retino_cli.preprocess import PreprocessSpec
 from retino_cli.runtime import Runtime, choose_runtime
 from retino_cli.tracking import RunRecord, Store, open_store
 from retino_cli.training.setup import find_checkpoint
+
+
+class PictureGrader(Protocol):
+    """What grades prepared pictures: a run's checkpoint (:class:`Grader`) or an exported file
+    (:class:`~retino_cli.evaluation.exported.ExportedGrader`)."""
+
+    @property
+    def spec(self) -> PreprocessSpec:
+        """How photographs become its input."""
+
+    @property
+    def run_id(self) -> str:
+        """The training that it comes from."""
+
+    @property
+    def name(self) -> str:
+        """The name of that training."""
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits: the same only where the same pictures get the same numbers."""
+
+    @property
+    def device_name(self) -> str:
+        """Where it computes."""
+
+    @property
+    def precision(self) -> str:
+        """In which number format."""
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (B, S, S, 3) -> probabilities (B, 5) float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +73,37 @@ class Grader:
     def spec(self) -> PreprocessSpec:
         """The preprocessing that the model was trained with."""
         return self.info.preprocess
+
+    @property
+    def run_id(self) -> str:
+        return self.record.run_id
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def device_name(self) -> str:
+        return self.runtime.name
+
+    @property
+    def precision(self) -> str:
+        return self.runtime.precision
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (B, S, S, 3) -> probabilities (B, 5) float64 (:func:`~.inference.batch_probabilities`)."""
+        batch = to_device(pixels, self.runtime.device)  # (B, 3, S, S)
+        return batch_probabilities(self.model, batch, self.spec, self.runtime, tta=self.tta)
+
+    def read_validation(self) -> Predictions:
+        """What the training predicted for its validation images. RunNotFoundError where it had none."""
+        try:
+            return read_predictions(self.store.download(self.record.run_id, "val/predictions.csv"))
+        except RunNotFoundError as error:
+            raise RunNotFoundError(
+                f"A threshold is chosen on validation, and {self.record.name} was trained without.",
+                "Train with a validation split (--val-fraction), or leave --sensitivity and --specificity out.",
+            ) from error
 
     @property
     def fingerprint(self) -> str:

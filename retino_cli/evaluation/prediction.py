@@ -23,11 +23,11 @@ from typing import IO, Any, Final, NamedTuple
 import numpy as np
 
 from retino_cli.data.image_list import ImageList, NamedImage
-from retino_cli.data.labelled import to_device
 from retino_cli.data.pixels import count_cores
 from retino_cli.errors import DataError, UsageError
-from retino_cli.evaluation.grader import Grader, open_grader
-from retino_cli.evaluation.inference import BATCH_SIZE, batch_probabilities
+from retino_cli.evaluation.exported import is_exported, open_exported
+from retino_cli.evaluation.grader import PictureGrader, open_grader
+from retino_cli.evaluation.inference import BATCH_SIZE
 from retino_cli.evaluation.prediction_files import CsvWriter, ImagePrediction, RowWriter, check_format, writing
 from retino_cli.evaluation.shards import KEY, Shard, is_finished, merge
 from retino_cli.grades import GRADES, REFERABLE_GRADE
@@ -84,14 +84,16 @@ def predict_images(
     tracking_uri: str | None = None,
     listen: Listener = ignore,
 ) -> PredictionReport:
-    """Predict the images that ``sources`` name with the best checkpoint of training ``run``.
+    """Predict the images that ``sources`` name with the best checkpoint of training ``run``, or with the exported file
+    of that name (FILE.onnx), which needs no store.
 
     ``sources``, ``image_column`` and ``images`` are those of :class:`~retino_cli.data.image_list.ImageList`. ``out`` is
     a file (.csv, .jsonl, .parquet; it appears when all is done) or a text stream, which gets CSV as it comes. Its rows
     (:class:`~retino_cli.evaluation.prediction_files.ImagePrediction`) are in the order of the images; a file that
     cannot be read has a row with an error. ``shard`` is the part of the list that this process does, by default what
     torchrun or srun says. ``workers`` is the number of pictures decoded at the same time. Preprocessing and, where they
-    are open, precision and ``tta`` come from the checkpoint. Nothing is stored in MLflow.
+    are open, precision and ``tta`` come from the checkpoint; an exported file has its own, and is computed on the CPU.
+    Nothing is stored in MLflow.
 
     Raises :class:`~retino_cli.errors.RetinoError` for an unknown run, sources that do not exist or hold no image, and
     an output that cannot be written.
@@ -104,7 +106,12 @@ def predict_images(
         raise UsageError(f"Shard {shard.index}/{shard.count} cannot go to stdout.", "Name a file with --out.")
     wanted = ImageList(sources, image_column=image_column, images=images)
     total = wanted.count()
-    grader = open_grader(run, device=device, precision=precision, tta=tta, tracking_uri=tracking_uri)
+    grader: PictureGrader
+    if is_exported(run):
+        _refuse_of_a_run(device, precision, tta, tracking_uri)
+        grader = open_exported(Path(run))
+    else:
+        grader = open_grader(run, device=device, precision=precision, tta=tta, tracking_uri=tracking_uri)
     key = _key(grader, wanted, total)
     part = shard.rows(total)
     counted = _Counter(len(part), listen)
@@ -123,8 +130,8 @@ def predict_images(
                     _write(writer, rows, counted)
     merged = isinstance(out, Path) and not shard.is_whole and merge(out, shard.count, key)
     return PredictionReport(
-        run_id=grader.record.run_id,
-        run_name=grader.record.name,
+        run_id=grader.run_id,
+        run_name=grader.name,
         out="-" if file is None else str(file),
         images=len(part) if already_there else counted.images,
         errors=counted.errors,
@@ -133,13 +140,13 @@ def predict_images(
         merged=str(out) if merged else "",
         already_there=already_there,
         seconds=time.perf_counter() - began,
-        device=grader.runtime.name,
-        precision=grader.runtime.precision,
+        device=grader.device_name,
+        precision=grader.precision,
     )
 
 
 def predict_each(
-    grader: Grader, images: Iterable[NamedImage], *, workers: int | None = None
+    grader: PictureGrader, images: Iterable[NamedImage], *, workers: int | None = None
 ) -> Generator[ImagePrediction, None, None]:
     """Yield a prediction for each image, in order, while the next ones are decoded. Close it to stop early."""
     with closing(decode_ahead(images, grader.spec, workers or count_cores())) as decoded:
@@ -194,14 +201,13 @@ def in_batches(pictures: Iterable[DecodedImage]) -> Iterator[list[DecodedImage]]
         yield waiting
 
 
-def predict_batch(grader: Grader, pictures: list[DecodedImage]) -> list[ImagePrediction]:
+def predict_batch(grader: PictureGrader, pictures: list[DecodedImage]) -> list[ImagePrediction]:
     """One prediction for each image, in order."""
     readable = {row: picture.picture for row, picture in enumerate(pictures) if picture.picture is not None}
     rows = [ImagePrediction(picture.image.name, error=picture.error) for picture in pictures]
     if readable:
         pixels = np.stack([picture.pixels for picture in readable.values()])
-        batch = to_device(pixels, grader.runtime.device)  # (B, 3, S, S) uint8
-        values = batch_probabilities(grader.model, batch, grader.spec, grader.runtime, tta=grader.tta)  # (B, 5)
+        values = grader.probabilities(pixels)  # (B, 5)
         names = [pictures[row].image.name for row in readable]
         for row, prediction in zip(readable, _rows(names, values), strict=True):
             rows[row] = prediction
@@ -250,7 +256,23 @@ def _write(writer: RowWriter, rows: Iterable[ImagePrediction], counter: _Counter
         counter.add(row)
 
 
-def _key(grader: Grader, images: ImageList, total: int) -> str:
+def _refuse_of_a_run(device: str, precision: str, tta: bool | None, tracking_uri: str | None) -> None:
+    """Raise UsageError for what would silently do nothing with an exported file."""
+    asked = {
+        f"--device {device}": device not in ("auto", "cpu"),
+        f"--precision {precision}": precision not in ("auto", "float32"),
+        "--tta/--no-tta": tta is not None,
+        "--tracking-uri": tracking_uri is not None,
+    }
+    for flag, given in asked.items():
+        if given:
+            raise UsageError(
+                f"{flag} belongs to a run; an exported file is computed as it was exported, on the CPU in float32.",
+                f"Leave {flag.split()[0]} out, or name the run.",
+            )
+
+
+def _key(grader: PictureGrader, images: ImageList, total: int) -> str:
     """Stands for everything that decides what a shard holds."""
     identity = [grader.fingerprint, total, [os.path.abspath(source) for source in images.sources]]
     return hashlib.sha256(json.dumps(identity).encode("utf-8", "surrogateescape")).hexdigest()

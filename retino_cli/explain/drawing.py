@@ -9,7 +9,7 @@ from typing import Final, get_args
 import numpy as np
 from PIL import Image
 
-from retino_cli.data.pictures import decode
+from retino_cli.data.pictures import EncodedPicture, decode
 from retino_cli.data.retina import mask_field
 from retino_cli.errors import DataError, UsageError
 from retino_cli.evaluation.prediction import DecodedImage
@@ -88,7 +88,7 @@ def draw_explanation(
     )
 
 
-def read_photograph(source: str, *, size: int) -> Image.Image:
+def read_photograph(source: str | EncodedPicture, *, size: int) -> Image.Image:
     """The whole photograph, upright, mode RGB, its longer side at most ``size`` pixels; small ones are enlarged to the
     width of a legend. Raises ``DataError`` where it cannot be read."""
 

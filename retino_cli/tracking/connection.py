@@ -78,7 +78,7 @@ class Connection:
         pause = 0.05
         while True:
             try:
-                with _quiet(), _environment(limits):
+                with quiet(), environment(limits):
                     return function(*args, **kwargs)
             except (MlflowException, OSError) as error:
                 if "database is locked" in str(error) and time.monotonic() < deadline:
@@ -166,7 +166,7 @@ for _name in _NOISY_LOGGERS:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     token = _hushed.set(True)
     try:
         yield
@@ -175,7 +175,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment(limits: Limits) -> Iterator[None]:
+def environment(limits: Limits) -> Iterator[None]:
     """MLflow takes these only from the environment, at each request; what the user has set stays."""
     wanted = {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(limits.timeout),

@@ -1,0 +1,1 @@
+"""Graders for use elsewhere: one ONNX file, or a folder that MLflow serves."""
