@@ -17,6 +17,8 @@
     origin        where a run comes from: command line, user, git commit
     names         names and values that MLflow takes
     repeats       trainings that differ in the seed alone, below one run
+    packaging     an exported grader as a folder that MLflow serves
+    served        what its server runs
     interface     MLflow's page: started, waited for, ended
     process       which process writes a run, and whether it is still there
     records       RunRecord, and the names of the tags

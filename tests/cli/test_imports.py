@@ -32,6 +32,7 @@ print("LOADED", code, loaded)
         ["data", "paint", "--help"],
         ["predict", "--help"],
         ["explain", "--help"],
+        ["export", "--help"],
         ["train", "--epochs", "0"],
         ["nonsense"],
     ],
