@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,3 +19,8 @@ class Ended:
 
 Retino = Callable[..., Ended]
 Spawn = Callable[..., subprocess.Popen[str]]
+
+
+def hear_interrupts() -> None:
+    """In a new process: heed Ctrl-C, also where the tests run in the background of a shell, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

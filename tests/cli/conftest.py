@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commands import Ended, Retino, Spawn
+from commands import Ended, Retino, Spawn, hear_interrupts
 
 COMMAND = (sys.executable, "-c", "from retino_cli.cli.app import main; main()")
 
@@ -49,6 +49,7 @@ def spawn(workplace: Path) -> Iterator[Spawn]:
             text=True,
             cwd=workplace,
             env={**os.environ, "OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true", **environment},
+            preexec_fn=hear_interrupts,
         )
         processes.append(process)
         return process

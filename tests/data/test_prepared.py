@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from commands import hear_interrupts
 from PIL import Image
 
 from retino_cli.data import filling
@@ -300,7 +301,8 @@ def folders(tmp_path: Path) -> Path:
 
 def _start(folders: Path, cache: Path, slow: float) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", _PREPARE, str(folders), str(cache), str(slow)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=hear_interrupts)
 
 
 def _wait_for(process: subprocess.Popen[str], done: int) -> None:
