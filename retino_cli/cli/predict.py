@@ -109,4 +109,6 @@ def _summary(report: PredictionReport) -> str:
     else:
         rate = report.images / report.seconds if report.seconds else 0.0
         text = f"{report.images} images by {report.run_name}, {rate:.1f} a second: {report.out}"
+    if report.threshold is not None:
+        text += f"\nIts operating point: refer where referable is at least {report.threshold:.4f}"
     return text + (f"\nAll parts are there: {report.merged}" if report.merged else "")

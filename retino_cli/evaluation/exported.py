@@ -66,6 +66,10 @@ class ExportedGrader:
     def name(self) -> str:
         return self.info.run_name
 
+    @property
+    def threshold(self) -> float | None:
+        return self.info.threshold
+
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (B, S, S, 3) -> probabilities (B, 5) float64, in pieces that fit into memory as a training's do."""
         images = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))

@@ -51,6 +51,10 @@ class PictureGrader(Protocol):
     def precision(self) -> str:
         """In which number format."""
 
+    @property
+    def threshold(self) -> float | None:
+        """From which probability of referable DR on it refers, where it has an operating point."""
+
     def probabilities(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (B, S, S, 3) -> probabilities (B, 5) float64."""
 
@@ -94,6 +98,10 @@ class Grader:
         """uint8 (B, S, S, 3) -> probabilities (B, 5) float64 (:func:`~.inference.batch_probabilities`)."""
         batch = to_device(pixels, self.runtime.device)  # (B, 3, S, S)
         return batch_probabilities(self.model, batch, self.spec, self.runtime, tta=self.tta)
+
+    @property
+    def threshold(self) -> None:
+        """A checkpoint has no operating point of its own: ``eval`` and ``export`` choose one."""
 
     def read_validation(self) -> Predictions:
         """What the training predicted for its validation images. RunNotFoundError where it had none."""

@@ -48,7 +48,8 @@ class PredictionReport:
     ``out``: the file of this process, "-" for stdout. ``images``: rows in it, ``errors`` of them without a prediction,
     ``examples`` being the first few. ``shard``: "I/N". ``merged``: the file that all shards were put together in by
     this process, else "". ``already_there``: the shard was finished before and was not made again; then ``images`` is
-    what it holds, and ``errors`` 0, not counted. ``seconds``: from the first image to the last.
+    what it holds, and ``errors`` 0, not counted. ``seconds``: from the first image to the last. ``threshold``: of the
+    operating point that an exported file has: what is at least as referable is to be referred.
     """
 
     run_id: str
@@ -63,6 +64,7 @@ class PredictionReport:
     seconds: float
     device: str
     precision: str
+    threshold: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -142,6 +144,7 @@ def predict_images(
         seconds=time.perf_counter() - began,
         device=grader.device_name,
         precision=grader.precision,
+        threshold=grader.threshold,
     )
 
 

@@ -21,6 +21,9 @@ def test_export_and_predict(trained_place: Path, retino: Retino, synthetic_data:
     assert predicted.code == 0, predicted.err
     report = json.loads(predicted.out)
     assert (report["run_name"], report["precision"], report["errors"]) == ("first", "float32", 0)
+    shown = retino("predict", file, synthetic_data / "test", "--out", tmp_path / "p.csv")
+    assert f"refer where referable is at least {report['threshold']:.4f}" in shown.out
+    assert 0 < report["threshold"] < 1
     for flags in (("--device", "cuda"), ("--precision", "bfloat16"), ("--no-tta",), ("--tracking-uri", "sqlite:///x")):
         refused = retino("predict", file, synthetic_data / "test", "--out", tmp_path / "q.csv", *flags)
         assert refused.code == 2
