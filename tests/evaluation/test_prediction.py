@@ -151,17 +151,17 @@ def test_an_endless_list_is_predicted_in_bounded_memory(
 def test_the_next_pictures_are_decoded_while_the_model_works(
     grader: Grader, pictures: list[str], decoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, seen = module.batch_probabilities, []
+    real, seen = Grader.probabilities, []
 
-    def wait(*arguments: object, **options: object) -> np.ndarray:
+    def wait(self: Grader, pixels: np.ndarray) -> np.ndarray:
         before, patience = len(decoded), 500
         while not seen and len(decoded) < before + 8 and patience:
             threading.Event().wait(0.01)
             patience -= 1
         seen.append(len(decoded) - before)
-        return real(*arguments, **options)  # type: ignore[arg-type] # what it was called with
+        return real(self, pixels)
 
-    monkeypatch.setattr(module, "batch_probabilities", wait)
+    monkeypatch.setattr(Grader, "probabilities", wait)
     images = [NamedImage(str(number), pictures[0]) for number in range(6 * BATCH_SIZE)]
     assert len(list(predict_each(grader, images, workers=1))) == len(images)
     assert seen[0] >= 8
