@@ -56,9 +56,9 @@ def explain(
     (as `predict` makes it), the hottest pixel and the box that the model saw in pixels of the original, the share of
     the heat inside the round field. Heat is what raises the score of --target: the logit of the predicted grade, or of
     the grade named, or the log-odds of referable DR. It is relative within each image, about 32 pixels of the model's
-    input coarse, of the picture as it lies (not of the eight views of --tta), and computed in float32. --maps writes
-    the map of the model's square input, from 0 to 1: float32 (npy), or 16 bits of grey (png). Files that cannot be read
-    have a row with an error. Nothing is stored in MLflow.
+    input coarse (8 with the 3x3 stem), of the picture as it lies (not of the eight views of --tta), and computed in
+    float32. --maps writes the map of the model's square input, from 0 to 1: float32 (npy), or 16 bits of grey (png).
+    Files that cannot be read have a row with an error. Nothing is stored in MLflow.
 
     Examples:
 

@@ -6,8 +6,8 @@ the map's places:
     M = ReLU(sum over k of a_k A_k)
 
 Source: Selvaraju et al., "Grad-CAM: Visual explanations from deep networks via gradient-based localization", ICCV
-2017, equations 1 and 2. What a map shows is as coarse as A, 32 pixels of the input in most networks (16 in many vision
-transformers), however smoothly it is enlarged.
+2017, equations 1 and 2. What a map shows is as coarse as A, 32 pixels of the input in most networks (8 in ResNets
+with the 3x3 stem, 16 in many vision transformers), however smoothly it is enlarged.
 """
 
 from __future__ import annotations
