@@ -76,8 +76,8 @@ def _fader() -> Html:
         element(
             "p",
             "Blue places spoke for the predicted grade, the brightest the most (Grad-CAM). Each map has its own scale, "
-            "and is no finer than the network's last map: about 32 pixels of what it sees, 8 where it was made for small "
-            "pictures (3x3 stem). A map shows where the network looked, not why.",
+            "and is no finer than the network's last map: about 32 pixels of what it sees, 8 where it was made for "
+            "small pictures (3x3 stem). A map shows where the network looked, not why.",
             class_="hint",
         ),
         class_="fader",
