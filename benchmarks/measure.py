@@ -69,6 +69,8 @@ def machine() -> dict[str, str]:
     """Processor, cores that may be used, system and versions."""
     import torch
 
+    from retino_cli.runtime import choose_runtime
+
     model = platform.processor() or "unknown"
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -78,6 +80,7 @@ def machine() -> dict[str, str]:
     return {
         "processor": model,
         "cores": str(count_cores()),
+        "bfloat16": "yes" if choose_runtime("cpu", "auto").precision == "bfloat16" else "no",
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,

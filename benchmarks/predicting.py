@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from benchmarks import peers
 from benchmarks.environment import folder_as_cwd
 from benchmarks.measure import Row, paired, seconds
@@ -15,8 +18,11 @@ from benchmarks.photographs import take
 from benchmarks.scale import link_photographs
 from retino_cli import TrainConfig, train
 from retino_cli.data.manifest import Manifest
+from retino_cli.evaluation.exported import open_exported
 from retino_cli.evaluation.grader import open_grader
 from retino_cli.evaluation.prediction import predict_images
+from retino_cli.export.export import export_grader
+from retino_cli.preprocess import prepare_picture
 
 ROOT = Path(__file__).parents[1]
 N_PHOTOGRAPHS = 64
@@ -59,6 +65,33 @@ def measure_predicting(manifest: Manifest, scratch: Path, *, repeats: int) -> Ro
     return Row(
         "predict", f"`predict` on {len(paths)} raw photographs, {SIZE} px", "a PIL loop with batch size 1", ratio,
         ">= 5x", ratio >= 5, len(paths) / mine, len(paths) / theirs, "images/s", repeats,
+    )  # fmt: skip
+
+
+def measure_exported(manifest: Manifest, scratch: Path, *, repeats: int) -> Row:
+    """An exported file in ONNX Runtime against the checkpoint in torch: the same prepared pictures, both in float32."""
+    store = scratch / "predict-store"
+    if not (store / "mlflow.db").exists():
+        train_grader(manifest, store)
+    with folder_as_cwd(store):
+        grader = open_grader("bench", device="cpu", precision="float32")
+        export_grader("bench", out=scratch / "bench.onnx")
+    exported = open_exported(scratch / "bench.onnx")
+    paths = take(manifest, N_PHOTOGRAPHS)
+    pixels = np.stack([prepare_picture(path, grader.spec).pixels for path in paths])
+
+    def ours() -> float:
+        return seconds(lambda: exported.probabilities(pixels))
+
+    def theirs() -> float:
+        return seconds(lambda: grader.probabilities(pixels))
+
+    ours(), theirs()
+    others, mine, ratio = paired(theirs, ours, repeats=repeats)
+    return Row(
+        "exported", f"an exported ResNet18, {SIZE} px, on the CPU in float32", "the checkpoint in torch", ratio,
+        "(no target)", True, len(paths) / mine, len(paths) / others, "images/s", repeats,
+        note=f"threads of each: {torch.get_num_threads()}",
     )  # fmt: skip
 
 

@@ -12,11 +12,13 @@ import tempfile
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from benchmarks.measure import Row, machine
 
 DOCS = Path(__file__).parents[1] / "docs"
+LETTERS = ascii_uppercase
 INTRODUCTION = """\
 # Benchmarks
 
@@ -45,7 +47,7 @@ def measure(names: list[str], *, repeats: int, scratch: Path) -> Iterator[Row]:
         yield from intervals.measure_intervals()
     if wanted("memory-prepare"):
         yield scale.measure_memory(scratch)
-    if not wanted("prepare", "epoch", "evaluation", "logging", "first", "predict", "memory-predict"):
+    if not wanted("prepare", "epoch", "evaluation", "logging", "first", "predict", "exported", "memory-predict"):
         return
     manifest = load_photographs(scratch)
     if wanted("prepare"):
@@ -58,6 +60,8 @@ def measure(names: list[str], *, repeats: int, scratch: Path) -> Iterator[Row]:
         yield training.measure_logging(manifest, scratch, repeats=repeats)
     if wanted("predict"):
         yield predicting.measure_predicting(manifest, scratch, repeats=repeats)
+    if wanted("exported"):
+        yield predicting.measure_exported(manifest, scratch, repeats=repeats)
     if wanted("memory-predict"):
         yield predicting.measure_memory(manifest, scratch)
     if wanted("first"):
@@ -65,20 +69,28 @@ def measure(names: list[str], *, repeats: int, scratch: Path) -> Iterator[Row]:
             yield training.measure_first_training(manifest, scratch, repeats=repeats, peer=peer)
 
 
-def write(rows: list[dict[str, Any]], about: dict[str, str]) -> None:
-    """Both files, from the rows."""
-    (DOCS / "benchmarks.json").write_text(json.dumps({"machine": about, "rows": rows}, indent=2) + "\n")
-    lines = [INTRODUCTION, ", ".join(f"{name} {value}" for name, value in about.items()), ""]
+def write(rows: list[dict[str, Any]]) -> None:
+    """Both files, from the rows; each knows the machine that it was measured on."""
+    (DOCS / "benchmarks.json").write_text(json.dumps({"rows": rows}, indent=2) + "\n")
+    machines: list[dict[str, str]] = []
+    for row in rows:
+        if row["machine"] not in machines:
+            machines.append(row["machine"])
+    lines = [INTRODUCTION]
+    for letter, about in zip(LETTERS, machines, strict=False):
+        lines.append(f"- {letter}: " + ", ".join(f"{name} {value}" for name, value in about.items()))
     lines += [
-        "| what | against | ratio | to reach | | ours | theirs | repeats |",
-        "|---|---|---:|---|---|---:|---:|---:|",
+        "",
+        "| what | against | ratio | to reach | | ours | theirs | repeats | machine |",
+        "|---|---|---:|---|---|---:|---:|---:|---|",
     ]
     for row in rows:
         mark = "reached" if row["reached"] else "**not reached**"
         mark = mark if row["target"][0] in "<>" else ""
         lines.append(
             f"| {row['what']} | {row['against']} | {row['ratio']:.2f}x | {row['target']} | {mark} | "
-            f"{row['ours']:.4g} {row['unit']} | {row['theirs']:.4g} {row['unit']} | {row['repeats']} |"
+            f"{row['ours']:.4g} {row['unit']} | {row['theirs']:.4g} {row['unit']} | {row['repeats']} | "
+            f"{LETTERS[machines.index(row['machine'])]} |"
         )
     notes = [f"- {row['what']}: {row['note']}." for row in rows if row["note"]]
     (DOCS / "benchmarks.md").write_text("\n".join([*lines, "", *notes]).rstrip() + "\n")
@@ -96,12 +108,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="retino-bench-") as scratch:
         for row in measure(chosen.only, repeats=chosen.repeats, scratch=Path(scratch)):
             sys.stderr.write(f"{row.name}: {row.ratio:.2f}x ({row.target})\n")
+            measured = row.to_dict() | {"machine": machine() | {"date": date.today().isoformat()}}
             places = {old["name"]: place for place, old in enumerate(rows)}
             if row.name in places:
-                rows[places[row.name]] = row.to_dict()
+                rows[places[row.name]] = measured
             else:
-                rows.append(row.to_dict())
-            write(rows, machine() | {"date": date.today().isoformat()})
+                rows.append(measured)
+            write(rows)
     return 0
 
 
