@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from retino_cli.errors import RunNotFoundError
 from retino_cli.tracking.connection import Connection
-from retino_cli.tracking.records import KIND_TAG, RunRecord, is_run_id, shorten_id, to_record
+from retino_cli.tracking.records import KIND_TAG, PARENT_TAG, RunRecord, is_run_id, shorten_id, to_record
 
 _MIN_PREFIX = 4
 _PAGE = 1000
@@ -94,9 +94,17 @@ def find_run(connection: Connection, text: str, *, kinds: tuple[str, ...]) -> Ru
         kind = found[0].kind or "foreign"
         raise RunNotFoundError(
             f"{_describe(found[0])} is a run of kind {kind}; what is needed here is {wanted}",
-            "`retino runs` lists the runs",
+            _name_children(connection, found[0], kinds),
         )
     raise RunNotFoundError(f"No run answers to {text!r}", _suggest(connection, text, kinds))
+
+
+def _name_children(connection: Connection, parent: RunRecord, kinds: Sequence[str]) -> str:
+    """What to do where a run was named that others belong to, such as the seeds of repeats."""
+    below = search_runs(connection, f"tags.`{PARENT_TAG}` = '{parent.run_id}'", limit=20, kinds=kinds)
+    if not below:
+        return "`retino runs` lists the runs"
+    return f"Name one of those that belong to it: {', '.join(_describe(run) for run in reversed(below))}"
 
 
 def _search_by_name(connection: Connection, name: str) -> list[RunRecord]:

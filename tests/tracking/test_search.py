@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from retino_cli.errors import RunNotFoundError
@@ -80,6 +82,15 @@ def test_a_run_of_another_kind(store: Store, ids: dict[str, str]) -> None:
         store.find("eval-a")
     with pytest.raises(RunNotFoundError, match="kind foreign"):
         store.find("foreign")
+
+
+def test_a_run_that_others_belong_to_names_them(store: Store) -> None:
+    parent = add(store, "all", kind="repeats")
+    for seed in (0, 1):
+        add(store, f"all-s{seed}", parent=parent)
+    with pytest.raises(RunNotFoundError, match="is a run of kind repeats") as caught:
+        store.find("all")
+    assert re.search(r"belong to it: all-s0 \(\w{8}\), all-s1 \(\w{8}\)$", caught.value.hint)
 
 
 def test_an_empty_store(store: Store) -> None:
