@@ -132,6 +132,9 @@ def _check_place(out: Path, format: str) -> None:
         raise DataError(f"{out} is a folder.", "Name a file with --out.")
     if format == "mlflow" and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
         raise DataError(f"{out} is there already, and not an empty folder.", "Name another with --out, or delete it.")
+    place = next(folder for folder in out.absolute().parents if folder.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise DataError(f"{out}: nothing can be written in {place}.", "Name another place with --out.")
 
 
 def _choose_point(grader: Grader, sensitivity: float | None, specificity: float | None) -> OperatingPoint | None:

@@ -282,6 +282,7 @@ def test_a_full_disk_leaves_what_was_there(file: Path, tmp_path: Path, monkeypat
         ({"out": Path("g.onnx"), "sensitivity": 0.9, "tta": True}, UsageError, "one view of each image"),
         ({"out": Path("g.onnx"), "run": "nobody"}, RunNotFoundError, "nobody"),
         ({"out": Path("mlruns"), "format": "mlflow"}, DataError, "not an empty folder"),
+        ({"out": Path("mlflow.db/below/g.onnx")}, DataError, "nothing can be written in .*mlflow.db"),
     ],
 )
 def test_what_cannot_be_exported(
