@@ -88,13 +88,19 @@ def _open_session(content: bytes, source: str, threads: int | None) -> Any:
     except ImportError as error:
         raise UsageError(f"{source} needs ONNX Runtime, which is not installed.", INSTALL) from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS") or 0)
+    options.intra_op_num_threads = threads or _wanted_threads()
     options.log_severity_level = 3  # errors: its warnings are about its own optimisations
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime has classes of its own for each, all made in C++
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise WeightsError(f"{source} cannot be used as an ONNX file: {reason}", "Export the run again.") from error
+
+
+def _wanted_threads() -> int:
+    """The first number of OMP_NUM_THREADS, which torch heeds by itself and ONNX Runtime does not; 0: one per core."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
 
 
 def _read_info(session: Any, source: str) -> ExportedInfo:

@@ -346,6 +346,18 @@ def _hide(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setattr(builtins, "__import__", find)
 
 
+@pytest.mark.parametrize(("text", "threads"), [(None, 0), ("3", 3), ("4,2", 4), ("", 0), ("many", 0)])
+def test_threads_are_those_that_torch_would_take(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, threads: int
+) -> None:
+    from retino_cli.evaluation import exported
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if text is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert exported._wanted_threads() == threads
+
+
 def test_drawn_inputs_are_photographs_as_the_spec_wants_them() -> None:
     for spec in (PreprocessSpec(image_size=28), PreprocessSpec(image_size=96, crop="none")):
         pixels = draw_inputs(spec)
