@@ -18,8 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 	  || { echo "retino needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "Setting up $(VENV) (once; about two minutes, 6 GB)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@# Compiling all of torch and mlflow ahead takes a minute; what is used is compiled when it is first loaded.
 	@$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	@# On all cores, where pip would take one. Some files of torch are for other versions of Python, and fail.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 demo: $(STAMP)  ## Draw photographs, train twice, evaluate, compare, and say where to look.
