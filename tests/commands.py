@@ -19,6 +19,7 @@ class Ended:
 
 Retino = Callable[..., Ended]
 Spawn = Callable[..., subprocess.Popen[str]]
+SignalInEpoch = Callable[[signal.Signals, int], None]
 
 
 def hear_interrupts() -> None:

@@ -77,7 +77,6 @@ def test_two_children_from_scratch_and_a_second_call_trains_nothing(lab_config: 
     assert sum("not trained again" in event.text for event in events if isinstance(event, Note)) == 2
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_an_interrupted_child_goes_on_and_another_seed_is_another_lab(
     lab_config: Callable[..., TrainConfig],
 ) -> None:
@@ -113,7 +112,6 @@ def test_an_interrupted_child_goes_on_and_another_seed_is_another_lab(
     assert len(store.latest(10, kinds=("lab",))) == 2
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_four_children_where_weights_can_be_had(lab_config: Callable[..., TrainConfig], tmp_path: Path) -> None:
     files = {}
     for arch in ("resnet18", "resnet50"):
@@ -150,7 +148,6 @@ def test_without_weights_the_message_offers_the_ways_out_and_nothing_is_begun(
     assert open_store().latest(10) == []
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_without_test_images_validation_is_judged_and_without_both_nothing_is_begun(
     lab_config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from retino_cli.cli import app
 from retino_cli.evaluation.predictions import read_predictions
 from retino_cli.tracking import open_store
 
-pytestmark = pytest.mark.real_data
+pytestmark = [pytest.mark.real_data, pytest.mark.figures]
 
 
 def retino(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:

@@ -12,7 +12,7 @@ from retino_cli.evaluation.compare import compare
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.figures]
 
 
 @pytest.fixture

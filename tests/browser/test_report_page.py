@@ -20,7 +20,7 @@ from retino_cli.tracking import open_store
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Frame, Page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.figures]
 
 RATES = ("sensitivity", "specificity", "ppv", "npv", "referral_rate")
 

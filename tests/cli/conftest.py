@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from commands import Ended, Retino, Spawn, hear_interrupts
+from commands import Ended, Retino, SignalInEpoch, Spawn, hear_interrupts
 
 COMMAND = (sys.executable, "-c", "from retino_cli.cli.app import main; main()")
 
@@ -25,6 +26,7 @@ def retino(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["retino", *map(str, arguments)])
         monkeypatch.setitem(app._state, "debug", False)
+        monkeypatch.setitem(app._state, "terminated", False)
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
             app.main()
@@ -59,6 +61,24 @@ def spawn(workplace: Path) -> Iterator[Spawn]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def signal_in_epoch(monkeypatch: pytest.MonkeyPatch) -> Iterator[SignalInEpoch]:
+    """Arranges that a training in this process gets a signal as an epoch begins: quicker than a process of its own."""
+    from retino_cli.training import augment
+
+    def arrange(number: signal.Signals, wanted: int) -> None:
+        def draw_order(*, seed: int, epoch: int, n_images: int) -> np.ndarray:
+            if epoch == wanted:
+                signal.raise_signal(number)
+            return augment.draw_order(seed=seed, epoch=epoch, n_images=n_images)
+
+        monkeypatch.setattr("retino_cli.training.loop.draw_order", draw_order)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    yield arrange
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

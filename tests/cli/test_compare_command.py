@@ -21,7 +21,6 @@ from retino_cli.evaluation.metrics import METRIC_NAMES
 from retino_cli.evaluation.predictions import Predictions, read_predictions, write_predictions
 from retino_cli.tracking import open_store
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 N = 120
 
 

@@ -12,7 +12,7 @@ GRADE = [0, 0, 0, 1, 1, 2, 2, 3, 4, 4]
 
 
 @pytest.fixture
-def two(workplace: Path, no_pictures: None) -> Path:
+def two(workplace: Path) -> Path:
     store_run("good", make_predictions(GRADE, [0, 0, 0, 1, 1, 2, 2, 3, 4, 3]))
     store_run("poor", make_predictions(GRADE, [0, 0, 1, 1, 0, 2, 1, 3, 4, 2]))
     return workplace

@@ -81,7 +81,6 @@ def assert_refused(ended: Ended, code: int, *texts: str) -> None:
 # -- what is computed --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_five_probabilities_in_any_form_give_scikit_learns_numbers(files: Path, retino: Retino) -> None:
     table = pd.read_csv("five.csv")
     p, truth = table[[f"dr{k}" for k in range(5)]].to_numpy(), table["gt"].to_numpy()
@@ -104,7 +103,6 @@ def test_five_probabilities_in_any_form_give_scikit_learns_numbers(files: Path, 
         assert other["intervals"] == one["intervals"]
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_score_gives_an_area_and_the_rest_is_null_with_the_reason(files: Path, retino: Retino) -> None:
     table = pd.read_csv("score.csv")
     one = judged(retino, "score.csv", "--score-column", "risk")
@@ -121,7 +119,6 @@ def test_a_score_gives_an_area_and_the_rest_is_null_with_the_reason(files: Path,
     assert row.strip().split(maxsplit=3)[1:] == ["n/a", "n/a", "these predictions hold a score for referable DR only"]
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_grades_give_what_follows_from_a_confusion_matrix(files: Path, retino: Retino) -> None:
     whole, one = judged(retino, "five.csv"), judged(retino, "grades.csv", "--grade-column", "said")
     metrics, expected = one["metrics"], whole["metrics"]
@@ -133,7 +130,6 @@ def test_grades_give_what_follows_from_a_confusion_matrix(files: Path, retino: R
     assert one["confusion_matrix"] == whole["confusion_matrix"]
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_binary_labels_give_the_area_alone(files: Path, retino: Retino) -> None:
     table = pd.read_csv("score.csv")
     table["gt"] = (table["gt"] >= 2).astype(int)
@@ -145,7 +141,6 @@ def test_binary_labels_give_the_area_alone(files: Path, retino: Retino) -> None:
     assert retino("eval", "--predictions", "binary.csv", "--score-column", "risk").code == 0
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_collapse_is_said_and_tagged(files: Path, retino: Retino) -> None:
     for flags in ((), ("--json",)):
         ended = retino("eval", "--predictions", "constant.csv", "--grade-column", "said", *flags)
@@ -180,7 +175,6 @@ def test_everything_is_stored_and_can_be_opened(files: Path, retino: Retino) -> 
     assert {name: again[name] for name in METRIC_NAMES} == one["metrics"]
 
 
-@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("file", "flags"), [("score.csv", ("--score-column", "risk")), ("grades.csv", ("--grade-column", "said"))]
 )
@@ -200,7 +194,6 @@ def test_other_kinds_are_stored_so_that_they_can_be_read_again(
 # -- validation --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_what_is_fitted_comes_from_the_validation_file_alone(files: Path, retino: Retino) -> None:
     one = judged(retino, "five.csv", "--validation", "other.csv", "--specificity", 0.8, "--prevalence", 0.1)
     validation, mine = read_foreign(Path("other.csv")), read_foreign(Path("five.csv"))
@@ -224,7 +217,6 @@ def test_what_is_fitted_comes_from_the_validation_file_alone(files: Path, retino
     assert point["table"]["prevalence"] == 0.1
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_the_three_readings_of_qwk_are_named(files: Path, retino: Retino) -> None:
     out = retino("eval", "--predictions", "five.csv", "--validation", "other.csv", "--sensitivity", 0.9).out
     for text in ("by the most probable grade", "QWK, rounded expected grade", "QWK, fitted cut points"):
@@ -237,7 +229,6 @@ def test_the_three_readings_of_qwk_are_named(files: Path, retino: Retino) -> Non
     assert "threshold" not in alone
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_score_has_an_operating_point_too(files: Path, retino: Retino) -> None:
     table = make_table(40, seed=3)
     table["risk"] = table[["dr2", "dr3", "dr4"]].sum(axis=1)
@@ -251,7 +242,6 @@ def test_a_score_has_an_operating_point_too(files: Path, retino: Retino) -> None
     assert len(higher) / positive.sum() < 0.9  # no higher threshold does
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_two_eyes_are_blended_with_the_weight_of_validation(files: Path, retino: Retino) -> None:
     make_table(60, seed=4, pairs=True).to_csv("eyes.csv", index=False)
     make_table(80, seed=5, pairs=True).to_csv("eyes-val.csv", index=False)
@@ -346,7 +336,6 @@ def test_errors_name_file_line_and_columns(
 
 
 @pytest.mark.real_data
-@pytest.mark.usefixtures("no_pictures")
 def test_published_predictions_on_messidor_2(real_data: Path, workplace: Path, retino: Retino) -> None:
     file = real_data / "golden" / "messidor2_resnext50.csv"
     one = judged(retino, file)

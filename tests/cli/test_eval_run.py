@@ -51,7 +51,6 @@ def calibration(name: str) -> dict[str, Any]:
 # -- operating point ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize("criterion", ["sensitivity", "specificity"])
 def test_the_threshold_is_the_one_that_the_stored_validation_predictions_give(
     trained_place: Path, retino: Retino, criterion: str
@@ -102,7 +101,6 @@ def test_unreadable_images_are_left_out_or_counted_as_referred(
     assert "prevalence 20.0% (stated)" in out
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_images_marked_as_ungradable_are_counted(trained_place: Path, retino: Retino, tmp_path: Path) -> None:
     rows = ["image_id,adjudicated_dr_grade,adjudicated_gradable"]
     for place, (grade, gradable) in enumerate([(0, 1), (2, 1), ("", 0)] * 2 + [(0, 1), (2, 1)] * 6):
@@ -119,7 +117,6 @@ def test_images_marked_as_ungradable_are_counted(trained_place: Path, retino: Re
     assert "0 ungradable or unreadable images are left out." in part.out
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_threshold_shown_on_its_own_validation_images_is_warned_of(trained_place: Path, retino: Retino) -> None:
     ended = retino("eval", "first", "--split", "val", "--sensitivity", 0.8, *CPU)
     assert "The threshold was chosen on these very images" in ended.err
@@ -150,7 +147,6 @@ def test_wrong_combinations_end_with_2_before_anything_runs(
     assert len(open_store().latest(1000)) == before
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_without_validation_there_is_no_threshold(workplace: Path, retino: Retino, quick: Quick) -> None:
     train(quick(val_fraction=0.0, run_name="all-in"))
     ended = retino("eval", "all-in", "--sensitivity", 0.9, *CPU)
@@ -164,7 +160,6 @@ def test_without_validation_there_is_no_threshold(workplace: Path, retino: Retin
 # -- what is fitted ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_the_three_readings_of_qwk_are_named_and_right(trained_place: Path, retino: Retino) -> None:
     one, test = judged(retino, "first"), stored("first", "test")
     cuts = one["fitted"]["cut_points"]
@@ -183,7 +178,6 @@ def test_the_three_readings_of_qwk_are_named_and_right(trained_place: Path, reti
     assert f"{', '.join(f'{cut:.2f}' for cut in cuts)}, fitted on {n_val} validation images" in " ".join(out.split())
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_the_checkpoint_holds_what_validation_gave(trained_place: Path, retino: Retino) -> None:
     held = calibration("first")
     assert held == fit(stored("first", "val")).to_dict() == judged(retino, "first")["fitted"]
@@ -192,7 +186,6 @@ def test_the_checkpoint_holds_what_validation_gave(trained_place: Path, retino: 
     assert held["eye_weight"] is not None
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_on_the_images_that_it_was_fitted_or_trained_on_nothing_fitted_is_shown(
     trained_place: Path, retino: Retino
 ) -> None:
@@ -203,7 +196,6 @@ def test_on_the_images_that_it_was_fitted_or_trained_on_nothing_fitted_is_shown(
     assert "fitted" not in retino("eval", "first", "--split", "val", *CPU).out
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_nothing_that_is_chosen_depends_on_test(
     workplace: Path, retino: Retino, quick: Quick, synthetic_data: Path
 ) -> None:
@@ -242,7 +234,6 @@ def test_nothing_that_is_chosen_depends_on_test(
 # -- two eyes ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_both_eyes_are_blended_with_the_weight_of_the_checkpoint(trained_place: Path, retino: Retino) -> None:
     one, test = judged(retino, "first", "--pair-eyes"), stored("first", "test")
     eyes = one["two_eyes"]
@@ -260,7 +251,6 @@ def test_both_eyes_are_blended_with_the_weight_of_the_checkpoint(trained_place: 
     assert (on_val["weight"], on_val["weight_fitted"]) == (0.5, False)
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_images_without_patients_have_no_pairs(trained_place: Path, retino: Retino, tmp_path: Path) -> None:
     for grade in range(5):
         (tmp_path / "d" / "test" / str(grade)).mkdir(parents=True)

@@ -10,6 +10,8 @@ from samples import make_predictions, store_run
 
 from retino_cli.tracking import open_store
 
+pytestmark = pytest.mark.figures
+
 GRADE = [0, 0, 0, 1, 1, 2, 2, 3, 4, 4]
 
 

@@ -134,7 +134,6 @@ def with_data(flags: Flags, data: object) -> Flags:
     return tuple(changed)
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_training_on_a_leaking_split_says_so_in_red_and_in_the_tags(
     leaking: Path, retino: Retino, quick_flags: Flags, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +145,6 @@ def test_a_training_on_a_leaking_split_says_so_in_red_and_in_the_tags(
     assert open_store().find("latest").tags["retino.leaks"] == SENTENCE
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_split_by_patient_there_is_no_leak_and_eval_uses_the_same_split(
     leaking: Path, retino: Retino, quick_flags: Flags
 ) -> None:
@@ -175,7 +173,6 @@ def test_split_by_patient_there_is_no_leak_and_eval_uses_the_same_split(
             assert set(read_predictions(file).image_id) == set(one.image_id)
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_training_sees_the_same_picture_in_two_splits(clean: Path, retino: Retino, quick_flags: Flags) -> None:
     first, other = (sorted((clean / split).iterdir())[0] for split in ("train", "test"))
     shutil.copy(first, other)
@@ -187,7 +184,6 @@ def test_a_training_sees_the_same_picture_in_two_splits(clean: Path, retino: Ret
     assert other.stem in tag
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_training_can_leave_shared_pictures_out(clean: Path, retino: Retino, quick_flags: Flags) -> None:
     """Two copies of one test picture, one in train's part and one in validation's: both go, test stays whole."""
     table = load_manifest(clean, seed=0).table
@@ -234,7 +230,6 @@ def test_a_split_by_patient_needs_patients(workplace: Path, retino: Retino, synt
 # -- collapse, from training to comparison -----------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_collapsed_run_is_called_so_by_every_command(
     workplace: Path, retino: Retino, quick_flags: Flags, tmp_path: Path
 ) -> None:
@@ -327,7 +322,6 @@ def test_named_patients_need_no_likeness(clean: Path, retino: Retino) -> None:
     assert "--split patient" in ended.err
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_split_by_likeness_leaves_test_alone_and_eval_uses_the_same_split(
     workplace: Path, retino: Retino, quick_flags: Flags
 ) -> None:

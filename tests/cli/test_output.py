@@ -69,8 +69,9 @@ def test_version_and_no_command(retino: Retino) -> None:
     assert "Usage: retino" in ended.out + ended.err
 
 
+@pytest.mark.figures
 def test_json_is_all_there_is_on_stdout(
-    workplace: Path, no_pictures: None, retino: Retino, quick_flags: tuple[object, ...], synthetic_data: Path
+    workplace: Path, retino: Retino, quick_flags: tuple[object, ...], synthetic_data: Path
 ) -> None:
     trained = retino("train", *quick_flags, "--run-name", "one", "--json")
     assert trained.code == 0
@@ -100,7 +101,7 @@ def test_json_is_all_there_is_on_stdout(
 
 
 def test_without_json_people_get_tables_and_the_next_commands(
-    workplace: Path, no_pictures: None, retino: Retino, quick_flags: tuple[object, ...]
+    workplace: Path, retino: Retino, quick_flags: tuple[object, ...]
 ) -> None:
     ended = retino("train", *quick_flags, "--run-name", "my [b]run[/b]")
     assert ended.code == 0

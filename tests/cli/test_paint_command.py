@@ -8,7 +8,7 @@ from pathlib import Path
 from commands import Retino
 
 
-def test_paint_inspect_train(workplace: Path, no_pictures: None, retino: Retino, synthetic_data: Path) -> None:
+def test_paint_inspect_train(workplace: Path, retino: Retino, synthetic_data: Path) -> None:
     flags = ("--onto", synthetic_data, "--pictures", 30, "--size", 64, "--workers", 1)
     ended = retino("data", "paint", "painted", *flags, "--json")
     assert ended.code == 0, ended.err

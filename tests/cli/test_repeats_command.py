@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import statistics
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Retino, Spawn
+from commands import Retino, SignalInEpoch
 from samples import make_predictions, store_run
 from scipy.stats import ttest_ind
 
@@ -19,7 +18,6 @@ from retino_cli.evaluation.predictions import write_predictions
 from retino_cli.tracking import open_store
 from retino_cli.tracking.repeats import SEED_TAG, SEEDS_TAG
 
-pytestmark = pytest.mark.usefixtures("no_pictures")
 GRADE = np.random.default_rng(0).integers(0, 5, 40).tolist()
 
 
@@ -76,18 +74,14 @@ def test_json_is_one_object_and_the_table_has_a_row_for_each_seed(
     assert listed[0]["accuracy"] == pytest.approx(document["mean"]["accuracy"])
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
-def test_ctrl_c_says_how_to_go_on(spawn: Spawn, quick_flags: tuple[object, ...]) -> None:
-    process = spawn("train", *quick_flags, "--epochs", 1000, "--repeats", 2)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch 1/"):
-            break
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert "The same command goes on" in err
-    assert "Traceback" not in err
+def test_ctrl_c_says_how_to_go_on(
+    retino: Retino, signal_in_epoch: SignalInEpoch, workplace: Path, quick_flags: tuple[object, ...]
+) -> None:
+    signal_in_epoch(signal.SIGINT, 2)
+    ended = retino("train", *quick_flags, "--epochs", 1000, "--repeats", 2)
+    assert (ended.code, ended.out) == (130, "")
+    assert "The same command goes on" in ended.err
+    assert "Traceback" not in ended.err
     assert {record.kind: record.status for record in open_store().latest(10)} == {
         "repeats": "KILLED",
         "train": "KILLED",

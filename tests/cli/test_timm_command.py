@@ -11,7 +11,7 @@ from retino_cli.models.checkpoint import load_checkpoint
 from retino_cli.tracking import open_store
 
 
-def test_train_eval_and_predict(workplace: Path, no_pictures: None, retino: Retino, synthetic_data: Path) -> None:
+def test_train_eval_and_predict(workplace: Path, retino: Retino, synthetic_data: Path) -> None:
     flags = ("--image-size", 32, "--epochs", 1, "--batch-size", 16, "--device", "cpu", "--workers", 1, "-q")
     trained = retino("train", "--data", synthetic_data, "--arch", "timm:test_vit", *flags)
     assert trained.code == 0, trained.err

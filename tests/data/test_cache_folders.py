@@ -163,7 +163,6 @@ def test_a_cache_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
 # -- preparing ahead ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_training_finds_everything_that_was_prepared_ahead(
     workplace: Path, cache: Path, quick: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -401,7 +401,7 @@ def test_the_audit_finds_the_same(manifest: Manifest, cache: Path, monkeypatch: 
     assert [one.image_ids for one in raw.identical] == [("00", "09")]
 
 
-@pytest.mark.usefixtures("no_pictures", "one_thread")
+@pytest.mark.usefixtures("one_thread")
 def test_a_training_gives_the_same_weights(
     workplace: Path, cache: Path, quick: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

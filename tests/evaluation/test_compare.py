@@ -40,7 +40,7 @@ def three(workplace: Path) -> list[str]:
     return ["good", "poor", "constant"]
 
 
-def test_metrics_are_those_of_each_runs_own_predictions_in_any_order(three: list[str], no_pictures: None) -> None:
+def test_metrics_are_those_of_each_runs_own_predictions_in_any_order(three: list[str]) -> None:
     comparison = compare(three)
     assert (comparison.split, comparison.n_images) == ("test", 10)
     for run, predicted in zip(comparison.runs, (GOOD, POOR, CONSTANT), strict=True):
@@ -49,7 +49,7 @@ def test_metrics_are_those_of_each_runs_own_predictions_in_any_order(three: list
     assert [run.label for run in comparison.runs] == three
 
 
-def test_the_best_value_of_each_metric_is_marked_where_the_data_tell(three: list[str], no_pictures: None) -> None:
+def test_the_best_value_of_each_metric_is_marked_where_the_data_tell(three: list[str]) -> None:
     comparison = compare(three)
     assert comparison.best("accuracy") == (0,)
     assert comparison.best("qwk") == (0,)
@@ -66,7 +66,7 @@ def test_the_best_value_of_each_metric_is_marked_where_the_data_tell(three: list
     assert "| precision_4 | 1.0000 | 1.0000 | n/a |" in text  # of two equal ones none is best
 
 
-def test_nothing_is_marked_where_all_are_equal(workplace: Path, no_pictures: None) -> None:
+def test_nothing_is_marked_where_all_are_equal(workplace: Path) -> None:
     for name in ("one", "two"):
         store_run(name, make_predictions(GRADE, GOOD))
     comparison = compare(["one", "two"])
@@ -74,14 +74,14 @@ def test_nothing_is_marked_where_all_are_equal(workplace: Path, no_pictures: Non
     assert comparison.to_dict()["best"] == {}
 
 
-def test_parameters_that_differ_are_named_but_not_places(three: list[str], no_pictures: None) -> None:
+def test_parameters_that_differ_are_named_but_not_places(three: list[str]) -> None:
     assert compare(three).differing == {
         "arch": ("resnet50", "resnet18", "resnet18"),
         "weights": ("", "x.pth", ""),
     }
 
 
-def test_a_collapsed_run_is_called_so(three: list[str], no_pictures: None) -> None:
+def test_a_collapsed_run_is_called_so(three: list[str]) -> None:
     assert [run.collapsed for run in compare(three).runs] == [None, None, 0]
 
 
@@ -122,13 +122,13 @@ def test_names_of_any_kind_do_no_harm(workplace: Path) -> None:
     assert open_store().find(comparison.run_id, kinds=("compare",)).status == "FINISHED"
 
 
-def test_two_runs_of_one_name_are_told_apart(workplace: Path, no_pictures: None) -> None:
+def test_two_runs_of_one_name_are_told_apart(workplace: Path) -> None:
     ids = [store_run("same", make_predictions(GRADE, predicted)) for predicted in (GOOD, POOR)]
     labels = [run.label for run in compare(ids).runs]
     assert labels == [f"same ({run_id[:8]})" for run_id in ids]
 
 
-def test_trained_runs_and_evaluations_are_compared_with_their_curves(trained_place: Path, no_pictures: None) -> None:
+def test_trained_runs_and_evaluations_are_compared_with_their_curves(trained_place: Path) -> None:
     made = evaluate("first", split="test", device="cpu")
     comparison = compare(["first", "second", made.evaluation_run_id])
     assert [len(run.history) for run in comparison.runs] == [2, 1, 2]

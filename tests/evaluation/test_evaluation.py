@@ -90,7 +90,6 @@ def test_it_is_a_run_of_its_own_below_the_training(trained_place: Path) -> None:
     assert document == json.loads(json.dumps(evaluation.to_dict()))
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_train_and_all_are_possible_and_warned_of(trained_place: Path, synthetic_data: Path) -> None:
     counts = {}
     for split in ("train", "val", "test", "all"):
@@ -113,7 +112,6 @@ def test_an_unknown_run_is_not_found(trained_place: Path) -> None:
     assert "first" in f"{caught.value.message} {caught.value.hint}"
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_another_data_set_is_prepared_as_the_checkpoint_says(
     trained_place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +130,6 @@ def test_another_data_set_is_prepared_as_the_checkpoint_says(
     assert record.tags["retino.data_fingerprint"] != training.tags["retino.data_fingerprint"]
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_data_that_has_moved_is_asked_for_and_then_gives_the_same(
     workplace: Path, quick: Quick, synthetic_data: Path
 ) -> None:
@@ -149,7 +146,6 @@ def test_data_that_has_moved_is_asked_for_and_then_gives_the_same(
     assert not any("leak" in text for text in warnings_of(events))
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_data_with_columns_of_its_own_is_read_by_them_also_in_another_place(
     workplace: Path, quick: Quick, synthetic_data: Path
 ) -> None:
@@ -175,7 +171,6 @@ def test_data_with_columns_of_its_own_is_read_by_them_also_in_another_place(
     assert moved.defined() == result.evaluations["test"].defined()
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_the_precision_is_the_trainings_unless_another_is_asked_for(trained_place: Path) -> None:
     store = open_store()
     used = {}
@@ -185,7 +180,6 @@ def test_the_precision_is_the_trainings_unless_another_is_asked_for(trained_plac
     assert used == {"auto": "float32", "bfloat16": "bfloat16"}
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_model_that_says_one_grade_is_called_collapsed(workplace: Path, quick: Quick) -> None:
     result = train(quick())
     folder = open_store().download(result.run_id, "checkpoint/best")

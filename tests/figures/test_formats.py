@@ -15,6 +15,8 @@ from retino_cli.figures.confusion import draw_confusion
 from retino_cli.figures.formats import asked_formats, figure_formats, parse_formats
 from retino_cli.grades import GRADE_NAMES
 
+pytestmark = pytest.mark.figures
+
 COUNTS = [[9, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 1, 3, 1, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 2]]
 
 

@@ -18,6 +18,8 @@ from retino_cli.errors import DataError, UsageError
 from retino_cli.figures import style
 from retino_cli.figures.curves import draw_history
 
+pytestmark = pytest.mark.figures
+
 HISTORY = [{"epoch": 1, "train/loss": 1.0, "val/loss": 1.1}, {"epoch": 2, "train/loss": 0.8, "val/loss": 1.0}]
 
 

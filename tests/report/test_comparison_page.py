@@ -28,7 +28,7 @@ OUT = Path("page.html")
 
 
 @pytest.fixture(autouse=True)
-def _plain_and_quick(no_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def _plain_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     from retino_cli.evaluation import compare as module
 
     original: Callable[..., Any] = module.resample

@@ -14,7 +14,6 @@ from retino_cli.tracking import open_store
 from retino_cli.training.train import train
 
 Quick = Callable[..., TrainConfig]
-pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def test_a_training_and_its_evaluation_are_arranged(workplace: Path, quick: Quick) -> None:

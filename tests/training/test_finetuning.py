@@ -37,7 +37,6 @@ def weights_file(folder: Path, arch: str) -> tuple[Path, dict[str, Tensor]]:
     return folder / "start.safetensors", {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
-@pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("arch", "changes", "frozen"),
     [
@@ -57,7 +56,6 @@ def test_frozen_stages_stay_as_they_are_bit_for_bit(
     assert open_store().find(result.run_id).params["freeze"] == str(changes["freeze"])
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_frozen_training_resumes_as_if_never_stopped(workplace: Path, quick: Quick) -> None:
     path, _ = weights_file(workplace, "timm:test_resnet")
     start = {"arch": "timm:test_resnet", "stem": None, "weights": path}

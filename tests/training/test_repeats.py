@@ -22,7 +22,7 @@ from retino_cli.training.repeats import train_repeats
 from retino_cli.training.seeds import RepeatsResult, SeedRow
 from retino_cli.training.train import train
 
-pytestmark = pytest.mark.usefixtures("workplace", "no_pictures")
+pytestmark = pytest.mark.usefixtures("workplace")
 Quick = Callable[..., TrainConfig]
 
 

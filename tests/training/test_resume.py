@@ -20,7 +20,6 @@ from retino_cli.training.setup import FORMER_ORDINAL_SIGMA, resumed_config
 from retino_cli.training.train import TrainResult, train
 
 Quick = Callable[..., TrainConfig]
-pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def weights(run_id: str, which: str = "last") -> dict[str, Tensor]:

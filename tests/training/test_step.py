@@ -203,7 +203,6 @@ def starve(monkeypatch: pytest.MonkeyPatch, *, most: int) -> list[int]:
     return seen
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_training_goes_on_in_pieces_and_a_resumed_one_too(
     workplace: Path, quick: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

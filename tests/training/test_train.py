@@ -119,7 +119,6 @@ def test_stored_predictions_give_the_stored_metrics(trained_place: Path) -> None
                 assert document["metrics"][name] == value == record.metrics[f"{prefix}/{name}"]
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(workplace: Path, quick: Quick) -> None:
     first, again, other = (train(quick(run_name=f"r{k}", seed=seed)) for k, seed in enumerate((0, 0, 1)))
     assert same(stored_weights(first.run_id), stored_weights(again.run_id))
@@ -130,7 +129,6 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(workplace: Pa
     assert not same(stored_weights(first.run_id), stored_weights(other.run_id))
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_deterministic_repeats_bit_for_bit_with_several_threads(workplace: Path, quick: Quick) -> None:
     inside: list[bool] = []
     torch.set_num_threads(2)  # the fixture one_thread puts it back
@@ -154,7 +152,6 @@ def test_deterministic_repeats_bit_for_bit_with_several_threads(workplace: Path,
 # -- which checkpoint is kept ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_the_best_checkpoint_is_the_one_validation_likes_best_whatever_test_says(
     workplace: Path, quick: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +180,6 @@ def test_the_best_checkpoint_is_the_one_validation_likes_best_whatever_test_says
     assert all("epoch_test/accuracy" in row for row in result.history)
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_patience_stops_early(workplace: Path, quick: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
     with_metrics(monkeypatch, lambda record: {"val/loss": float(record.epoch)})
     result = train(quick(epochs=9, select_by="loss", patience=1))
@@ -192,7 +188,6 @@ def test_patience_stops_early(workplace: Path, quick: Quick, monkeypatch: pytest
     assert the_run().status == "FINISHED"
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_without_validation_the_last_epoch_is_kept_and_said_so(workplace: Path, quick: Quick) -> None:
     notes: list[Event] = []
     result = train(quick(val_fraction=0.0, epochs=2), listen=notes.append)
@@ -205,7 +200,6 @@ def test_without_validation_the_last_epoch_is_kept_and_said_so(workplace: Path, 
 # -- collapse ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_model_that_predicts_one_grade_is_called_collapsed(workplace: Path, quick: Quick, tmp_path: Path) -> None:
     one_sided = build_model("resnet18", head="linear", stem="7x7")
     with torch.no_grad():
@@ -224,7 +218,6 @@ def test_a_model_that_predicts_one_grade_is_called_collapsed(workplace: Path, qu
 # -- first weights -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_weights_come_from_a_file_or_from_another_run(trained_place: Path, quick: Quick) -> None:
     other = train(quick(init="first", lr=1e-12, momentum=0.0, weight_decay=0.0, run_name="taken-over"))
     source, taken = stored_weights(open_store().find("first").run_id), stored_weights(other.run_id)
@@ -247,7 +240,6 @@ def test_a_missing_file_or_run_of_weights_ends_before_a_run_begins(workplace: Pa
 # -- trouble -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_a_loss_that_is_not_finite_fails_the_run_and_keeps_the_checkpoint_of_before(
     workplace: Path, quick: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,7 +267,6 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_keeps_the_checkpoint_of_bef
         assert all(torch.isfinite(tensor).all() for tensor in model.state_dict().values())
 
 
-@pytest.mark.usefixtures("no_pictures")
 def test_missing_pictures_end_before_a_run_begins_or_are_left_out_on_request(
     workplace: Path, quick: Quick, synthetic_data: Path
 ) -> None:
