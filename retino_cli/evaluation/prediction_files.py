@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 from retino_cli.errors import DataError, UsageError
 from retino_cli.evaluation.predictions import PROBABILITY_COLUMNS
+from retino_cli.whole import whole_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,18 +140,11 @@ def check_format(out: Path) -> None:
 def writing(out: Path, *, metadata: dict[str, str] | None = None) -> Iterator[RowWriter]:
     """A writer for ``out``, which appears under its name, whole, when the block ends without an exception.
 
-    Until then the rows lie beside it, in ``.NAME.PID.partial``, which any exception removes. The extension chooses the
-    format; ``metadata``, for a shard, means Parquet. Missing folders are made. Raises ``DataError`` where the file
-    cannot be written.
+    See :func:`~retino_cli.whole.whole_file`. The extension chooses the format; ``metadata``, for a shard, means
+    Parquet. Raises ``DataError`` where the file cannot be written.
     """
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    with _naming(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield from _fill(out, partial, metadata)
-            partial.replace(out)
-        finally:
-            partial.unlink(missing_ok=True)
+    with _naming(out), whole_file(out) as partial:
+        yield from _fill(out, partial, metadata)
 
 
 def _fill(out: Path, partial: Path, metadata: dict[str, str] | None) -> Iterator[RowWriter]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from retino_cli.errors import DataError
 from retino_cli.grades import GRADES, N_GRADES, REFERABLE_GRADE, VISION_THREATENING_GRADE
+from retino_cli.whole import whole_file
 
 PROBABILITY_COLUMNS: Final = ("p0", "p1", "p2", "p3", "p4")
 COLUMNS: Final = ("image_id", "patient_id", "eye", "grade", *PROBABILITY_COLUMNS, "score")
@@ -141,17 +141,11 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
 
 def write_rows(path: Path, header: Sequence[str], columns: Sequence[Sequence[object]]) -> None:
     """Write ``columns`` as CSV, whole or not at all; errors as in ``write_predictions``."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(header)
-                writer.writerows(zip(*columns, strict=True))
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(zip(*columns, strict=True))
     except OSError as error:
         raise DataError(f"{path}: the predictions cannot be written: {error.strerror}") from error
 

@@ -19,6 +19,7 @@ from retino_cli.errors import DataError, UsageError
 from retino_cli.evaluation.prediction_files import ImagePrediction, printable
 from retino_cli.evaluation.predictions import PROBABILITY_COLUMNS
 from retino_cli.explain.overlay import Box
+from retino_cli.whole import whole_file
 
 INDEX: Final = "explain.csv"
 COLUMNS: Final = (
@@ -70,24 +71,18 @@ def writing_index(folder: Path) -> Iterator[Callable[[Explanation], None]]:
 
     The folder is made. Raises ``DataError`` where something cannot be written there, inside of the block, too.
     """
-    partial = folder / f".{INDEX}.{os.getpid()}.partial"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("w", encoding="utf-8", newline="") as file:
-                plain = csv.writer(file, lineterminator="\n")
-                quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-                plain.writerow(COLUMNS)
+        with whole_file(folder / INDEX) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+            plain = csv.writer(file, lineterminator="\n")
+            quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            plain.writerow(COLUMNS)
 
-                def write(row: Explanation) -> None:
-                    # Python's writer leaves a carriage return unquoted, and its reader takes it for the row's end.
-                    bare = "\r" in row.prediction.image + row.error
-                    (quoting if bare else plain).writerow(row.cells())
+            def write(row: Explanation) -> None:
+                # Python's writer leaves a carriage return unquoted, and its reader takes it for the row's end.
+                bare = "\r" in row.prediction.image + row.error
+                (quoting if bare else plain).writerow(row.cells())
 
-                yield write
-            partial.replace(folder / INDEX)
-        finally:
-            partial.unlink(missing_ok=True)
+            yield write
     except OSError as error:
         raise DataError(
             f"{folder}: the heat maps cannot be written: {error.strerror or error}",

@@ -16,6 +16,7 @@ from retino_cli.errors import DataError, RetinoError, UsageError
 from retino_cli.evaluation.exported import INSTALL
 from retino_cli.export.graph import GraderGraph
 from retino_cli.models.exported import INPUT, METADATA_KEY, ExportedInfo
+from retino_cli.whole import whole_file
 
 OPSET: Final = 20
 """Of the ONNX operators: read by ONNX Runtime from 1.17 (2024) on."""
@@ -71,17 +72,11 @@ def encode_onnx(graph: GraderGraph, info: ExportedInfo) -> bytes:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write ``path``, which appears, or is replaced, when all of it is there. Raises DataError where that fails."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path) as partial, partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise DataError(
             f"{path} cannot be written: {error.strerror or error}",

@@ -8,7 +8,6 @@ points. Text in SVG and PDF stays text, so that it can be edited and searched; t
 from __future__ import annotations
 
 import io
-import os
 import textwrap
 import threading
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from matplotlib.figure import Figure
 
 from retino_cli.errors import DataError
 from retino_cli.figures.formats import asked_formats, parse_formats
+from retino_cli.whole import whole_file
 
 COLUMN_WIDTH: Final = 3.3
 """Inches: a column of a two-column paper."""
@@ -169,13 +169,8 @@ def _render(figure: Figure, name: str) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(path) as partial:
             partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{path}: the figure cannot be written: {error.strerror}") from error

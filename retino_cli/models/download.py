@@ -10,7 +10,6 @@ import queue
 import re
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -21,6 +20,7 @@ from typing import IO, Any, Final
 import torch
 
 from retino_cli.errors import WeightsError
+from retino_cli.whole import remove_stale
 
 CONNECT_SECONDS: float = 15.0
 """Longest time until the server answers, all its addresses and the name look-up together."""
@@ -55,7 +55,7 @@ def fetch(url: str, *, progress: bool = True) -> Path:
     partial = path.with_name(f"{name}.{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
+        remove_stale(path, "{}.*.partial", seconds=_STALE_SECONDS)
         with partial.open("wb") as file:
             _transfer(url, file, progress=progress)
         if difference := _broken_promise(hash_file(partial), name):
@@ -168,11 +168,3 @@ def _progress_bar(name: str, total: int, *, shown: bool) -> Iterator[Callable[[i
 
 def _instead(path: Path) -> str:
     return f"Get {path.name} another way and put it into {path.parent}, or pass its path with --weights FILE."
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove what downloads of this file left behind when they were killed; a running one is younger than that."""
-    for partial in path.parent.glob(f"{path.name}.*.partial"):
-        with contextlib.suppress(OSError):
-            if time.time() - partial.stat().st_mtime > _STALE_SECONDS:
-                partial.unlink()

@@ -7,7 +7,6 @@ nobody hears that it was opened.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,6 +16,7 @@ from typing import Final
 from retino_cli import __version__
 from retino_cli.errors import DataError, UsageError
 from retino_cli.report.markup import Content, Html, data_island, element, join
+from retino_cli.whole import whole_file
 
 POLICY: Final = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -127,14 +127,9 @@ def notice(content: Content, *, kind: str = "note") -> Html:
 
 def write_page(page: Html, path: Path) -> None:
     """Write ``page`` (UTF-8), whole or not at all; missing folders are made. DataError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(path) as partial:
             partial.write_text(page, encoding="utf-8")
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{path}: the page cannot be written: {error.strerror}", "Give another --out.") from error
 
