@@ -155,6 +155,7 @@ def test_a_collapse_is_said_and_tagged(files: Path, retino: Retino) -> None:
 # -- what is stored ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.figures
 def test_everything_is_stored_and_can_be_opened(files: Path, retino: Retino) -> None:
     one = judged(retino, "five.csv", "--validation", "other.csv", "--sensitivity", 0.9)
     store = open_store()

@@ -85,6 +85,7 @@ def test_a_collapsed_run_is_called_so(three: list[str]) -> None:
     assert [run.collapsed for run in compare(three).runs] == [None, None, 0]
 
 
+@pytest.mark.figures
 def test_the_comparison_is_stored_with_figures_and_valid_json(three: list[str]) -> None:
     comparison = compare(three)
     store = open_store()
@@ -191,6 +192,7 @@ def test_confusion_matrices_equal_scikit_learns_and_are_stored(three: list[str])
     }
 
 
+@pytest.mark.figures
 def test_confusion_pictures_are_written_where_asked(three: list[str], tmp_path: Path) -> None:
     report = draw_confusions(["good"], out=tmp_path / "new" / "figures")
     assert [path.name for path in report.files] == [
