@@ -93,7 +93,7 @@ def workplace(
 
 @pytest.fixture(autouse=True)
 def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty files in place of figures, which take half of a small training's time, where a test is not marked
+    """Empty files in place of figures, which take most of a small training's time, where a test is not marked
     ``figures``."""
     if request.node.get_closest_marker("figures") is not None:
         return

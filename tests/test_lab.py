@@ -37,6 +37,7 @@ def numbers(report: LabReport) -> list[tuple[object, ...]]:
     ]
 
 
+@pytest.mark.figures
 def test_two_children_from_scratch_and_a_second_call_trains_nothing(lab_config: Callable[..., TrainConfig]) -> None:
     report = run_lab(lab_config(), scratch_only=True)
     store = open_store()

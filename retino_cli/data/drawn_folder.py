@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from retino_cli.errors import DataError
+from retino_cli.whole import whole_file
 
 README: Final = "README.md"
 JPEG_OPTIONS: Final = {"quality": 92, "subsampling": 0, "optimize": False}
@@ -129,13 +129,8 @@ def explained(path: Path) -> Iterator[None]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with explained(path):
-        try:
-            draft.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+    with explained(path), whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def save_jpeg(pixels: np.ndarray[Any, np.dtype[np.uint8]], path: Path, *, note: str, software: str) -> None:

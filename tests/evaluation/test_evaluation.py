@@ -72,6 +72,7 @@ def test_it_gives_exactly_the_numbers_that_the_training_stored(trained_place: Pa
     assert not any("leak" in text for text in warnings_of(events))
 
 
+@pytest.mark.figures
 def test_it_is_a_run_of_its_own_below_the_training(trained_place: Path) -> None:
     evaluation = evaluate("first", split="val", device="cpu")
     store = open_store()

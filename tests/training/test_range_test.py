@@ -148,6 +148,7 @@ def stored_weights(run_id: str) -> dict[str, Tensor]:
     return load_checkpoint(open_store().download(run_id, "checkpoint/last"))[0].state_dict()
 
 
+@pytest.mark.figures
 def test_the_training_equals_one_with_that_rate_given_by_hand(
     workplace: Path, quick: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:

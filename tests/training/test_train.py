@@ -56,6 +56,7 @@ def with_metrics(monkeypatch: pytest.MonkeyPatch, change: Callable[[EpochDone], 
 # -- what a run leaves behind ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.figures
 def test_a_run_records_everything(workplace: Path, quick: Quick) -> None:
     events: list[Event] = []
     result = train(quick(epochs=2, run_name="whole"), listen=events.append)
