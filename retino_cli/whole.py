@@ -36,7 +36,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 def remove_stale(path: Path, pattern: str, *, seconds: float = STALE_SECONDS) -> None:
     """Remove the files beside ``path`` that ``pattern`` matches, "{}" standing for its name, and that nothing was
     written to for ``seconds``. What cannot be removed stays."""
-    for file in path.parent.glob(pattern.format(glob.escape(path.name))):
-        with contextlib.suppress(OSError):
-            if time.time() - file.stat().st_mtime > seconds:
-                file.unlink()
+    with contextlib.suppress(OSError):  # a folder that cannot be listed
+        for file in path.parent.glob(pattern.format(glob.escape(path.name))):
+            with contextlib.suppress(OSError):
+                if time.time() - file.stat().st_mtime > seconds:
+                    file.unlink()

@@ -52,13 +52,17 @@ def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path: Path) -> No
     assert sorted(tmp_path.iterdir()) == sorted([young, other, path])
 
 
-def test_what_cannot_be_looked_at_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".a.1.partial").touch()
+def test_what_cannot_be_removed_stays_and_the_rest_goes(tmp_path: Path) -> None:
+    for number in (1, 3):
+        (tmp_path / f".a.{number}.partial").touch()
+    (tmp_path / ".a.2.partial").mkdir()  # cannot be unlinked, by whomever
+    remove_stale(tmp_path / "a", ".{}.*.partial", seconds=-1)
+    assert [path.name for path in tmp_path.iterdir()] == [".a.2.partial"]
 
+
+def test_a_folder_that_cannot_be_listed_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, **_named: object) -> os.stat_result:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "stat", refuse)
-    remove_stale(tmp_path / "a", ".{}.*.partial", seconds=-1)
-    monkeypatch.undo()
-    assert (tmp_path / ".a.1.partial").exists()
+    remove_stale(tmp_path / "a", ".{}.*.partial")
