@@ -33,7 +33,7 @@ def evaluate(
     context: typer.Context,
     run: Annotated[
         str | None,
-        typer.Argument(help="Training run: id, first characters of it, name, or latest.", show_default=False),
+        typer.Argument(help="Training run, or repeats: id, first characters, name, or latest.", show_default=False),
     ] = None,
     data: Annotated[
         Path | None,
@@ -101,7 +101,8 @@ def evaluate(
 
     Every metric comes with a 95 % bootstrap interval, by patient where patients are known; accuracy stands beside the
     baselines that read no pixel; QWK is given by the most probable grade, by rounding, and by the cut points fitted on
-    validation. Preprocessing comes from the checkpoint. Everything is stored in MLflow as a run of its own.
+    validation. Preprocessing comes from the checkpoint. Of repeats (`train --repeats`), the mean of all seeds'
+    probabilities is judged. Everything is stored in MLflow as a run of its own.
 
     Examples:
 

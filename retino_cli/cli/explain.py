@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    run: Annotated[str, typer.Argument(help="Training run: id, first characters of it, name, or latest.")],
+    run: Annotated[str, typer.Argument(help="Training run, or repeats: id, first characters of it, name, or latest.")],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, CSV files that name images.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the pictures.")] = Path("explained"),
     target: Annotated[
@@ -58,7 +58,8 @@ def explain(
     the grade named, or the log-odds of referable DR. It is relative within each image, about 32 pixels of the model's
     input coarse (8 with the 3x3 stem), of the picture as it lies (not of the eight views of --tta), and computed in
     float32. --maps writes the map of the model's square input, from 0 to 1: float32 (npy), or 16 bits of grey (png).
-    Files that cannot be read have a row with an error. Nothing is stored in MLflow.
+    Of repeats, the map is the mean over the seeds. Files that cannot be read have a row with an error. Nothing is
+    stored in MLflow.
 
     Examples:
 

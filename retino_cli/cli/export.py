@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="Training run: id, first characters of it, name, or latest.")],
+    run: Annotated[str, typer.Argument(help="Training run, or repeats: id, first characters of it, name, or latest.")],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="File, or folder for mlflow.", show_default="grader.onnx, or grader-mlflow"),
@@ -45,7 +45,8 @@ def export(
     referable as `predict` does (float32); with --sensitivity or --specificity also refer, whether referable is at least
     the threshold that reaches it on validation. Normalisation and the mean over eight views are inside, and so is a
     description, with the preprocessing. It is compared with the checkpoint on drawn photographs before it is kept.
-    `retino predict FILE.onnx IMAGES` uses it without store and run.
+    `retino predict FILE.onnx IMAGES` uses it without store and run. Of repeats, it holds the networks of all seeds and
+    gives their mean.
 
     The folder has this file and retino's code, takes pictures as their files' bytes, and is served by
     `mlflow models serve --env-manager local --model-uri FOLDER`. Both need the extra onnx.

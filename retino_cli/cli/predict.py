@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def predict(
     run: Annotated[
         str,
-        typer.Argument(help="Training run: id, first characters of it, name, or latest; or an exported FILE.onnx."),
+        typer.Argument(help="Training run, or repeats: id, first characters, name, latest; or an exported FILE.onnx."),
     ],
     sources: Annotated[list[str], typer.Argument(help="Images, folders, CSV files that name images.")],
     out: Annotated[
@@ -52,7 +52,8 @@ def predict(
     One row per image, in the order of the input: image, p0 to p4 (probability of each grade), score (expected grade,
     0-4), grade (the most probable), referable (p2 + p3 + p4), error. A file that cannot be read has a row that says why
     and no numbers; the exit code is 1 only with --strict, or where nothing could be read. A folder is searched with
-    its subfolders. Preprocessing comes from the checkpoint. The file appears when all is done.
+    its subfolders. Preprocessing comes from the checkpoint. Of repeats (`train --repeats`), the answer is the mean of
+    all seeds' probabilities. The file appears when all is done.
 
     Many images can be shared out: each process of torchrun or srun, or --shard 0/4 to 3/4, writes its part beside the
     file; whoever is last puts them together. After a stop, run the same again: finished parts are kept.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def run_repeats(config: TrainConfig, repeats: int, *, as_json: bool, quiet: bool) -> None:
-    """Train, and print one row per seed, mean and standard deviation."""
+    """Train, and print one row per seed, mean and standard deviation, and all together."""
     from retino_cli.cli.display import Display
     from retino_cli.training.repeats import train_repeats
 
@@ -40,6 +40,7 @@ def print_repeats(result: RepeatsResult, *, as_json: bool) -> None:
     console = data_console()
     console.print(_table(result))
     short = result.run_id[:8]
+    console.print("Ensemble: the mean of all seeds' probabilities, a grader of its own.", markup=False)
     console.print(f"Run    {result.run_name} ({result.run_id}), folder repeats/", markup=False)
     console.print(f"Store  {result.store}", markup=False)
     console.print("Next", markup=False)
@@ -47,6 +48,8 @@ def print_repeats(result: RepeatsResult, *, as_json: bool) -> None:
         (f"retino compare {short} RUN", "against another run, or other repeats"),
         (f"retino compare {short} RUN RUN --group-by arch", "several repeats, those of one network together"),
         (f"retino confusion {short}", "the confusion matrix of each seed"),
+        (f"retino report {result.ensemble.run_id[:8]}", "a page about the ensemble"),
+        (f"retino predict {short} IMAGES", "grades by the ensemble; so do eval, explain, export"),
         (result.ui_command, "everything, in the browser"),
     ):
         console.print(f"  {command:<48} {what}", markup=False)
@@ -67,6 +70,9 @@ def _table(result: RepeatsResult) -> Table:
     table.add_section()
     cells = [f"{mean[name]:.4f} ± {deviation[name]:.4f}" if name in mean else "n/a" for name, _label in COLUMNS]
     table.add_row("mean", "", f"{result.mean_epoch:.1f}", *cells, format_seconds(result.mean_seconds), style="bold")
+    together = result.ensemble
+    cells = [f"{together.metrics[name]:.4f}" if name in together.metrics else "n/a" for name, _label in COLUMNS]
+    table.add_row("ensemble", together.run_id[:8], "", *cells)
     for label, accuracy, qwk in result.baselines():
         table.add_row(label, "no pixel read", "", f"{accuracy:.4f}", f"{qwk:.4f}")
     return table

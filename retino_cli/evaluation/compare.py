@@ -20,11 +20,18 @@ from retino_cli.evaluation.judged import Judged
 from retino_cli.evaluation.metrics import METRIC_NAMES, Undefined, confusion_matrix, is_collapsed, summarise
 from retino_cli.evaluation.pairs import compare_groups, compare_pairs
 from retino_cli.evaluation.resampling import N_RESAMPLES
-from retino_cli.evaluation.stored import StoredPredictions, label_stored, read_stored, refuse_unlike
+from retino_cli.evaluation.stored import (
+    StoredPredictions,
+    label_stored,
+    read_history,
+    read_params,
+    read_stored,
+    refuse_unlike,
+)
 from retino_cli.figures import style
 from retino_cli.figures.curves import draw_comparison
 from retino_cli.report.page import check_place, write_page
-from retino_cli.tracking import Store, open_store
+from retino_cli.tracking import open_store
 from retino_cli.training.events import Listener, ignore
 
 NOT_COMPARED = ("data", "workers", "run_name", "device")
@@ -69,7 +76,7 @@ def compare(
     refuse_unlike(stored)
     judged = [one.predictions for one in stored]
     labels = label_stored(stored)
-    params = [_params(store, one) for one in stored]
+    params = [read_params(store, one) for one in stored]
     groups = _group(labels, params, stored, group_by) if group_by else _group_repeats(labels, stored)
     split = next((one.split for one in stored if one.split != OF_A_FILE), OF_A_FILE)
     drawn = resample(judged, n_resamples=n_resamples, seed=seed)
@@ -82,7 +89,7 @@ def compare(
             intervals=drawn.intervals(place),
             confusion=_confusion(one.predictions),
             collapsed=None if _confusion(one.predictions) is None else is_collapsed(one.predictions),
-            history=_history(store, one),
+            history=read_history(store, one),
         )
         for place, (one, label, own) in enumerate(zip(stored, labels, params, strict=True))
     )
@@ -161,23 +168,6 @@ def _confusion(judged: Judged) -> np.ndarray | None:
     if judged.predicted is None or judged.binary:
         return None
     return confusion_matrix(judged.grade, judged.predicted)
-
-
-def _params(store: Store, one: StoredPredictions) -> dict[str, str]:
-    """The parameters of the run, for an evaluation those of the training that it judged; none for a file."""
-    if one.record is None or one.split == OF_A_FILE:
-        return {}
-    judged = one.record.tags.get("retino.judged_run")
-    if judged is None:
-        return one.record.params
-    return store.find(judged, kinds=("train",)).params
-
-
-def _history(store: Store, one: StoredPredictions) -> list[dict[str, float]]:
-    """The epochs of the run, for an evaluation those of the training that it judged; none for a file."""
-    if one.record is None:
-        return []
-    return store.history(one.record.tags.get("retino.judged_run", one.record.run_id))
 
 
 def _majority(stored: Sequence[StoredPredictions]) -> float | None:

@@ -8,16 +8,14 @@ from pathlib import Path
 from retino_cli.config import TrainConfig
 from retino_cli.data.configured import read_manifest
 from retino_cli.data.manifest import Manifest
-from retino_cli.data.summary import SplitSummary
 from retino_cli.errors import DataError
-from retino_cli.evaluation.artifacts import write_evaluation
-from retino_cli.evaluation.descriptions import describe_evaluation
-from retino_cli.evaluation.evaluation import Evaluation, check_pairs, judge
+from retino_cli.evaluation.evaluation import Evaluation, check_pairs
 from retino_cli.evaluation.fitted import Fitted
 from retino_cli.evaluation.grader import open_grader
 from retino_cli.evaluation.inference import predict
 from retino_cli.evaluation.operating_point import Ungradable, choose_threshold
 from retino_cli.evaluation.operating_question import OperatingQuestion, check_operating
+from retino_cli.evaluation.storing import store_evaluation
 from retino_cli.training.events import Listener, Note, ignore
 from retino_cli.training.setup import prepare_split
 
@@ -41,7 +39,8 @@ def evaluate(
     tracking_uri: str | None = None,
     listen: Listener = ignore,
 ) -> Evaluation:
-    """Evaluate the best checkpoint of training ``run`` (id, unique prefix, name or ``latest``).
+    """Evaluate the best checkpoint of training ``run`` (id, unique prefix, name or ``latest``), or the mean of the
+    seeds of repeats.
 
     ``data`` is a data set other than the one it was trained on; ``split`` is train, val, test or all. Preprocessing
     comes from the checkpoint, and so do precision and ``tta`` (eight views of each image) where they are open. The
@@ -104,52 +103,28 @@ def evaluate(
     predictions = predict(grader.model, labelled, info.preprocess, runtime, tta=grader.tta)
     if pair_eyes:
         check_pairs(predictions)
-    active = store.start_run(
-        experiment=record.experiment,
-        name=f"eval {record.name} on {manifest.name}/{split}",
-        kind="eval",
+    return store_evaluation(
+        predictions,
+        store=store,
+        record=record,
+        manifest=manifest,
+        split=split,
         params={
-            "run": record.run_id,
             "data": str(config.data),
-            "split": split,
             "preprocess": info.preprocess.hash,
             "device": str(runtime.device),
             "precision": runtime.precision,
             "tta": grader.tta,
         },
-        tags={
-            "retino.judged_run": record.run_id,
-            "retino.data": manifest.name,
-            "retino.data_fingerprint": manifest.fingerprint(),
-            "retino.split": split,
-            "retino.preprocess": info.preprocess.hash,
-            "retino.device": runtime.name,
-        },
-        parent=record.run_id,
+        device_name=runtime.name,
+        model=store.logged_model(record, info.epoch),
+        seeds=grader.seeds,
+        # What was fitted on these very images would look better than it is.
+        fitted=None if same and split != "test" else Fitted.from_dict(info.calibration),
+        question=question,
+        n_ungradable=n_ungradable,
+        pair_eyes=pair_eyes,
     )
-    with active:
-        judged = SplitSummary.of(manifest, split)
-        model = store.logged_model(record, info.epoch)
-        active.log_inputs([(judged, "testing")], models=[] if model is None else [model])
-        evaluation = judge(
-            predictions,
-            split=split,
-            data=manifest.name,
-            run_id=record.run_id,
-            run_name=record.name,
-            evaluation_run_id=active.run_id,
-            manifest=manifest,
-            # What was fitted on these very images would look better than it is.
-            fitted=None if same and split != "test" else Fitted.from_dict(info.calibration),
-            question=question,
-            n_ungradable=n_ungradable,
-            pair_eyes=pair_eyes,
-        )
-        active.write_folder(split, lambda folder: write_evaluation(evaluation, folder))
-        active.log_metrics(evaluation.defined(split), data=judged, model_id=model)
-        active.describe(describe_evaluation(evaluation))
-        active.set_tags({"retino.collapsed": "no" if evaluation.collapsed is None else f"grade {evaluation.collapsed}"})
-    return evaluation
 
 
 def _count_ungradable(manifest: Manifest, split: str, listen: Listener) -> int:

@@ -86,8 +86,8 @@ def predict_images(
     tracking_uri: str | None = None,
     listen: Listener = ignore,
 ) -> PredictionReport:
-    """Predict the images that ``sources`` name with the best checkpoint of training ``run``, or with the exported file
-    of that name (FILE.onnx), which needs no store.
+    """Predict the images that ``sources`` name with the best checkpoint of training ``run`` (of repeats, the mean of
+    all seeds), or with the exported file of that name (FILE.onnx), which needs no store.
 
     ``sources``, ``image_column`` and ``images`` are those of :class:`~retino_cli.data.image_list.ImageList`. ``out`` is
     a file (.csv, .jsonl, .parquet; it appears when all is done) or a text stream, which gets CSV as it comes. Its rows

@@ -14,7 +14,7 @@ from retino_cli.evaluation.foreign import read_foreign
 from retino_cli.evaluation.judged import Judged, is_referable
 from retino_cli.evaluation.predictions import read_predictions
 from retino_cli.tracking import RunRecord, Store
-from retino_cli.tracking.repeats import REPEATS, expand_repeats
+from retino_cli.tracking.repeats import ENSEMBLE_TAG, GRADER_KINDS, JUDGED_RUN_TAG, REPEATS, expand_repeats
 
 SPLITS = ("test", "val", "train", "all")
 """Splits that predictions can be stored for, the first one found being the one that is used unasked."""
@@ -75,9 +75,34 @@ def _find(store: Store, source: str) -> list[tuple[str, RunRecord | None, RunRec
     if Path(source).suffix.lower() in FILE_SUFFIXES:
         return [(source, None, None)]
     record = store.find(source, kinds=(*JUDGED_KINDS, REPEATS))
-    if record.kind != REPEATS:
-        return [(source, record, None)]
-    return [(source, one, record) for one in expand_repeats(store, record)]
+    repeats = record if record.kind == REPEATS else None
+    return [(source, one, repeats) for one in expand_repeats(store, record)]
+
+
+def read_params(store: Store, one: StoredPredictions) -> dict[str, str]:
+    """The parameters of the run, for an evaluation those of what it judged; none for a file. Seeds that were judged
+    together have none of one seed, but ``ensemble``."""
+    judged = _find_judged(store, one)
+    if judged is None:
+        return {}
+    if judged.kind != REPEATS:
+        return judged.params
+    seeds = "" if one.record is None else one.record.tags.get(ENSEMBLE_TAG, "")
+    return {name: value for name, value in judged.params.items() if name != "seed"} | {"ensemble": f"seeds {seeds}"}
+
+
+def read_history(store: Store, one: StoredPredictions) -> list[dict[str, float]]:
+    """The epochs of the run, for an evaluation those of the training that it judged; none for a file, and for seeds
+    that were judged together, each of which has its own."""
+    judged = _find_judged(store, one)
+    return [] if judged is None or judged.kind == REPEATS else store.history(judged.run_id)
+
+
+def _find_judged(store: Store, one: StoredPredictions) -> RunRecord | None:
+    if one.record is None or one.split == OF_A_FILE:
+        return None
+    judged = one.record.tags.get(JUDGED_RUN_TAG)
+    return one.record if judged is None else store.find(judged, kinds=GRADER_KINDS)
 
 
 def label_stored(stored: Sequence[StoredPredictions]) -> list[str]:

@@ -28,6 +28,7 @@ from retino_cli.evaluation.prediction_files import ImagePrediction
 from retino_cli.explain.drawing import ExplainOptions, draw_explanation
 from retino_cli.explain.files import Explanation, FileNames, check_folder, writing_index
 from retino_cli.explain.gradcam import NamedTarget, heat_maps
+from retino_cli.models.ensemble import Ensemble
 from retino_cli.models.structure import target_layer
 from retino_cli.training.events import Listener, Preparing, ignore
 
@@ -77,7 +78,8 @@ def explain_images(
     tracking_uri: str | None = None,
     listen: Listener = ignore,
 ) -> ExplanationReport:
-    """Draw Grad-CAM heat maps of the images that ``sources`` name, by the best checkpoint of training ``run``.
+    """Draw Grad-CAM heat maps of the images that ``sources`` name, by the best checkpoint of training ``run``;
+    of repeats, the mean over their seeds.
 
     ``out``, a folder that is new, empty or of an earlier call, gets an overlay for each image, and ``explain.csv``
     (:class:`~retino_cli.explain.files.Explanation`) when all is done. ``limit``: the first so many images.
@@ -95,7 +97,8 @@ def explain_images(
     check_folder(out, wanted.sources)
     total = sum(1 for _ in islice(wanted, limit))
     grader = open_grader(run, device=device, precision=precision, tta=tta, tracking_uri=tracking_uri)
-    target_layer(grader.model, image_size=grader.spec.image_size)  # before anything is written
+    network = grader.model.members[0] if isinstance(grader.model, Ensemble) else grader.model
+    target_layer(network, image_size=grader.spec.image_size)  # before anything is written
     counted = _Counter(total, listen)
     began = time.perf_counter()
     with writing_index(out) as write:

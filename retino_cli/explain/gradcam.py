@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from retino_cli.errors import UsageError
-from retino_cli.evaluation.inference import compute_fitting
+from retino_cli.evaluation.inference import batch_logits, compute_fitting
 from retino_cli.grades import GRADES, REFERABLE_GRADE
+from retino_cli.models.ensemble import Ensemble
 from retino_cli.models.structure import TargetLayer, target_layer
 from retino_cli.preprocess import PreprocessSpec, normalise, to_float
 from retino_cli.runtime import Runtime
@@ -60,6 +61,9 @@ def heat_maps(
     beside it, but for rounding. Memory is that of a prediction of the same pictures, and in the same way pictures go in
     pieces where it is short.
 
+    The map of an :class:`~retino_cli.models.ensemble.Ensemble` is the mean of its members' maps, divided by its largest
+    value in turn; each member explains its own score, and where ``target`` is "predicted" that of the ensemble's grade.
+
     The model is put into evaluation mode; its gradients are left alone. Raises ``UsageError`` for a network without a
     map, and for grades that are none.
     """
@@ -67,6 +71,12 @@ def heat_maps(
     if len(images) == 0:
         return np.zeros((0, spec.image_size, spec.image_size), dtype=np.float32)
     model.eval()
+    if isinstance(model, Ensemble):
+        if isinstance(target, str) and target == "predicted":
+            device_images = images.to(runtime.device)
+            target = batch_logits(model, device_images, spec, runtime).argmax(dim=1).cpu().numpy()
+        each = [heat_maps(member, images, spec, runtime, target=target) for member in model.members]
+        return _divide_by_largest(torch.from_numpy(np.mean(each, axis=0))).numpy()
     layer = target_layer(model, image_size=spec.image_size)
     device = runtime.device
     # A caller may hold everything in inference mode or in autocast; gradients want neither.

@@ -74,7 +74,8 @@ def export_grader(
     tracking_uri: str | None = None,
     listen: Listener = ignore,
 ) -> ExportReport:
-    """Write the best checkpoint of training ``run`` as an ONNX file, or as a folder that ``mlflow models serve`` takes.
+    """Write the best checkpoint of training ``run`` as an ONNX file, or as a folder that ``mlflow models serve`` takes;
+    of repeats, the networks of all seeds, whose mean is the answer.
 
     Both hold the network, the second half of its preprocessing, the mean over eight views where ``tta`` (None: as
     trained), and a description (:class:`~retino_cli.models.exported.ExportedInfo`). ``sensitivity`` or ``specificity``
@@ -163,6 +164,7 @@ def _describe(grader: Grader, point: OperatingPoint | None) -> ExportedInfo:
         calibration=info.calibration,
         operating_point={} if point is None else asdict(point),
         retino_version=__version__,
+        seeds=grader.seeds,
     )
 
 

@@ -32,7 +32,8 @@ class ExportedInfo:
     network. ``tta``: whether it looks at each picture in eight ways. ``preprocess``: how a photograph becomes its
     input. ``metrics``: of that epoch, by name. ``data``: name and fingerprints of the training data. ``calibration``:
     what was fitted on validation (see :class:`~retino_cli.evaluation.fitted.Fitted`). ``operating_point``: the fields
-    of :class:`~retino_cli.evaluation.operating_point.OperatingPoint`, ``{}`` without.
+    of :class:`~retino_cli.evaluation.operating_point.OperatingPoint`, ``{}`` without. ``seeds``: of repeats, whose
+    networks answer together, with commas; then ``epoch`` is 0 and ``metrics`` are empty.
     """
 
     run_id: str
@@ -46,6 +47,7 @@ class ExportedInfo:
     calibration: dict[str, Any]
     operating_point: dict[str, Any]
     retino_version: str
+    seeds: str = ""
 
     @property
     def threshold(self) -> float | None:
@@ -71,6 +73,7 @@ class ExportedInfo:
                 f"it was exported in format {found!r}; this retino reads format {FORMAT}",
                 "Use the version of retino that exported it, or export the run again.",
             )
+        fields = {"seeds": ""} | dict(fields)  # which files of single trainings did not always say
         missing = sorted(set(cls.__dataclass_fields__) - set(fields))
         if missing:
             raise WeightsError(f"its description lacks {', '.join(missing)}", "Export the run again.")

@@ -97,12 +97,12 @@ def _open(one: StoredPredictions, store: Store, wanted: Sequence[str], *, listen
     """The photographs of ``wanted`` as the model of ``one`` saw them."""
     try:
         source = read_source(store, one.source, split=one.split)
-        if source.training is None:
+        if not source.members:
             return Missing("there is no model, which says how photographs are prepared")
         manifest = find_manifest(source)
         if isinstance(manifest, Missing):
             return manifest
-        spec = load_checkpoint(find_checkpoint(store, source.training.run_id, "best"))[1].preprocess
+        spec = load_checkpoint(find_checkpoint(store, source.members[0].run_id, "best"))[1].preprocess
     except RetinoError as error:
         return Missing(error.message.rstrip("."))
     return open_photographs(manifest, wanted, spec, workers=None, listen=listen)

@@ -65,8 +65,10 @@ def reliability_section(predictions: Judged, document: Mapping[str, Any]) -> Sec
     )
 
 
-def training_section(history: Sequence[Mapping[str, float]], record_metrics: Mapping[str, float]) -> Section:
-    """Loss, accuracy and QWK by epoch, with the epoch whose checkpoint was kept."""
+def training_section(
+    history: Sequence[Mapping[str, float]], record_metrics: Mapping[str, float], *, n_seeds: int = 1
+) -> Section:
+    """Loss, accuracy and QWK by epoch, with the epoch whose checkpoint was kept; of several seeds, where to look."""
     key, title = "training", "Training curves"
     best = record_metrics.get("best_epoch")
     majority = record_metrics.get("val_best/majority_accuracy")
@@ -95,6 +97,9 @@ def training_section(history: Sequence[Mapping[str, float]], record_metrics: Map
                 rules=rules,
             )
         )
+    if n_seeds > 1:
+        text = f"Each of the {n_seeds} seeds has curves of its own: make a report of one of them, or look in MLflow."
+        return Section(key, title, element("p", text))
     if not charts:
         return Section(key, title, element("p", "No epochs are stored with this run."))
     return Section(key, title, element("div", charts, class_="charts"))

@@ -42,7 +42,7 @@ _MADE_WITH: Final = (
 
 def data_section(source: Source, manifest: Manifest | Missing) -> Section:
     """What the data set holds, and what the audit found wrong with it."""
-    tags = {} if source.training is None else source.training.tags
+    tags = source.members[0].tags if source.members else {}
     body: list[Content] = []
     unnamed = ""
     if isinstance(manifest, Missing):
@@ -84,7 +84,8 @@ def origin_section(source: Source) -> Section:
     config, training = source.config, source.training
     if config is not None and training is not None:
         body.append(element("h3", "The command that repeats the training"))
-        body.append(element("pre", element("code", repeat_command(config))))
+        seeds = f" --repeats {len(source.members)}" if len(source.members) > 1 else ""
+        body.append(element("pre", element("code", repeat_command(config) + seeds)))
         body.append(element("p", _repeat_note(config, training), class_="hint"))
     for record, what in _records(source):
         typed = record.tags.get("mlflow.source.name", "")
@@ -151,7 +152,8 @@ def _repeat_note(config: TrainConfig, training: RunRecord) -> str:
 
 
 def _records(source: Source) -> list[tuple[RunRecord, str]]:
-    records = [] if source.training is None else [(source.training, "The training.")]
+    what = "The training." if len(source.members) < 2 else f"The trainings of {len(source.members)} seeds."
+    records = [] if source.training is None else [(source.training, what)]
     if source.training is None or source.record.run_id != source.training.run_id:
         records.append((source.record, "The evaluation."))
     return records

@@ -257,7 +257,7 @@ def _compose(source: Source, manifest: Manifest | Missing, chosen: _Chosen, pict
         ),
         threshold,
         reliability_section(source.predictions, document),
-        training_section(source.history, {} if training is None else training.metrics),
+        training_section(source.history, {} if training is None else training.metrics, n_seeds=len(source.members)),
         data_section(source, manifest),
         origin_section(source),
     ]

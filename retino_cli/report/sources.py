@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,26 +11,28 @@ from typing import Any
 from retino_cli.config import TrainConfig
 from retino_cli.errors import DataError, RetinoError, RunNotFoundError
 from retino_cli.evaluation.evaluation import OF_A_FILE
+from retino_cli.evaluation.grader import read_validation
 from retino_cli.evaluation.judged import Judged
-from retino_cli.evaluation.predictions import Predictions, read_predictions
+from retino_cli.evaluation.predictions import Predictions
 from retino_cli.evaluation.stored import JUDGED_KINDS, read_stored
 from retino_cli.tracking import RunRecord, Store
-
-JUDGED_RUN_TAG = "retino.judged_run"
+from retino_cli.tracking.repeats import GRADER_KINDS, JUDGED_RUN_TAG, expand_repeats
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
     """A run that judged images, and the training behind it.
 
-    ``record`` is the run that was named, ``training`` the one that made the model (the same for a training; None for
-    somebody else's predictions). ``document`` is the content of metrics.json. ``validation``: what the training
+    ``record`` is the run that was named, ``training`` the one that made the model (the same for a training; the repeats
+    where their seeds were judged together; None for somebody else's predictions). ``members``: the trainings, several
+    of repeats. ``document`` is the content of metrics.json. ``validation``: what the training
     predicted for its validation images; None where there are none. ``config``: the training's; None where it cannot
     be read.
     """
 
     record: RunRecord
     training: RunRecord | None
+    members: tuple[RunRecord, ...]
     split: str
     predictions: Judged
     document: dict[str, Any]
@@ -71,7 +74,8 @@ def read_source(store: Store, run: str, *, split: str | None = None) -> Source:
             f"{file} cannot be read: {error}", f"Make it again with: retino eval {record.run_id[:8]}"
         ) from error
     training = _find_training(store, record)
-    stored_config = {} if training is None else _read_config(store, training)
+    members = _find_members(store, training)
+    stored_config = _read_config(store, members[0]) if members else {}
     try:
         config = TrainConfig.from_dict(stored_config) if stored_config else None
     except (RetinoError, TypeError):
@@ -79,13 +83,14 @@ def read_source(store: Store, run: str, *, split: str | None = None) -> Source:
     return Source(
         record=record,
         training=training,
+        members=members,
         split="" if stored.split == OF_A_FILE else stored.split,
         predictions=stored.predictions,
         document=document,
-        validation=None if training is None else _read_validation(store, training),
+        validation=_read_validation(store, members) if members else None,
         config=config,
         stored_config=stored_config,
-        history=[] if training is None else store.history(training.run_id),
+        history=store.history(members[0].run_id) if len(members) == 1 else [],
     )
 
 
@@ -115,9 +120,16 @@ def _find_training(store: Store, record: RunRecord) -> RunRecord | None:
     if not judged:
         return None
     try:
-        return store.find(judged, kinds=("train",))
+        return store.find(judged, kinds=GRADER_KINDS)
     except RunNotFoundError:
         return None  # deleted since
+
+
+def _find_members(store: Store, training: RunRecord | None) -> tuple[RunRecord, ...]:
+    try:
+        return () if training is None else tuple(expand_repeats(store, training))
+    except RunNotFoundError:
+        return ()  # of repeats that are not complete any more
 
 
 def _read_config(store: Store, training: RunRecord) -> dict[str, Any]:
@@ -128,8 +140,8 @@ def _read_config(store: Store, training: RunRecord) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _read_validation(store: Store, training: RunRecord) -> Predictions | None:
+def _read_validation(store: Store, members: Sequence[RunRecord]) -> Predictions | None:
     try:
-        return read_predictions(store.download(training.run_id, "val/predictions.csv"))
+        return read_validation(store, members)
     except (RunNotFoundError, DataError):
         return None

@@ -10,8 +10,14 @@ from retino_cli.tracking.store import Store
 
 REPEATS: Final = "repeats"
 """The kind of the parent."""
+JUDGED_RUN_TAG: Final = "retino.judged_run"
+"""Of an evaluation: the id of the run that was judged."""
+GRADER_KINDS: Final = ("train", REPEATS)
+"""Kinds of runs that can grade pictures."""
 SEEDS_TAG: Final = "retino.seeds"
 """Of the parent: the seeds that were asked for, with commas."""
+ENSEMBLE_TAG: Final = "retino.ensemble"
+"""Of an evaluation of several seeds together: which."""
 SEED_TAG: Final = "retino.repeated_seed"
 """Of a child: its seed."""
 
@@ -30,10 +36,12 @@ def find_seeds(store: Store, parent: str) -> dict[int, RunRecord]:
 
 
 def expand_repeats(store: Store, record: RunRecord) -> list[RunRecord]:
-    """The trainings of the repeats ``record``, by seed.
+    """The trainings of the repeats ``record``, by seed; of any other run, itself.
 
     Raises RunNotFoundError where one that was asked for is not finished: leaving it out unsaid would change the mean.
     """
+    if record.kind != REPEATS:
+        return [record]
     found = find_seeds(store, record.run_id)
     finished = {seed: run for seed, run in found.items() if run.status == "FINISHED"}
     asked = [int(seed) for seed in record.tags.get(SEEDS_TAG, "").split(",") if seed]

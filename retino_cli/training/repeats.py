@@ -20,6 +20,7 @@ from retino_cli.tracking import ActiveRun, RunRecord, Store, open_store
 from retino_cli.tracking.datasets import CONTEXTS
 from retino_cli.tracking.repeats import REPEATS, SEED_TAG, SEEDS_TAG, find_seeds
 from retino_cli.training import setup as starting
+from retino_cli.training.ensemble import judge_ensemble
 from retino_cli.training.events import Listener, Note, ignore
 from retino_cli.training.seeds import RepeatsResult, SeedRow
 from retino_cli.training.train import train
@@ -32,7 +33,7 @@ _NOT_A_RESULT: Final = ("data", "workers", "device", "tracking_uri", "experiment
 
 def train_repeats(config: TrainConfig, repeats: int, *, listen: Listener = ignore) -> RepeatsResult:
     """Train ``config`` with the seeds ``config.seed``, ``config.seed + 1``, ... as child runs of one run of kind
-    ``repeats``, and give mean and standard deviation of their metrics.
+    ``repeats``, and give mean and standard deviation of their metrics, and what the seeds score together.
 
     All of them share the cuts of ``config.split_seed`` (by default of the first seed), so that they are judged on the
     same images; everything else that is random comes from each one's own seed. A second call with the same
@@ -82,12 +83,14 @@ def train_repeats(config: TrainConfig, repeats: int, *, listen: Listener = ignor
                 listen=listen,
             )
         rows = _read_rows(store, parent.run_id, seeds, prefix="test" if split == "test" else "val_best", had=finished)
+        together = judge_ensemble(store, parent, manifest, split=split)
         result = RepeatsResult(
             run_id=parent.run_id,
             run_name=parent.name,
             experiment=config.experiment,
             split=split,
             rows=rows,
+            ensemble=together,
             store=store.where(),
             ui_command=store.ui_command(),
         )

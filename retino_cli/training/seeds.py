@@ -30,13 +30,22 @@ class SeedRow:
     trained_now: bool
 
 
+@dataclass(frozen=True)
+class EnsembleRow:
+    """All seeds together, their probabilities averaged. ``run_id``: of the evaluation, a run of kind ``eval``."""
+
+    run_id: str
+    metrics: dict[str, float]
+
+
 @dataclass(frozen=True, eq=False)
 class RepeatsResult:
     """Trainings that differ in the seed alone, judged on the same images of ``split`` (test, or val where there is no
     test).
 
     ``mean`` and ``deviation`` (with n - 1) of every metric that all of them define. They say what chance in training
-    does (first weights, order, augmentation, dropout), and nothing of how much the images matter.
+    does (first weights, order, augmentation, dropout), and nothing of how much the images matter. ``ensemble``: what
+    the seeds score together, which is no mean of their scores.
     """
 
     run_id: str
@@ -44,6 +53,7 @@ class RepeatsResult:
     experiment: str
     split: str
     rows: tuple[SeedRow, ...]
+    ensemble: EnsembleRow
     store: str
     ui_command: str
 
@@ -83,12 +93,13 @@ class RepeatsResult:
             "seeds": [row.seed for row in self.rows],
             "mean": self.mean,
             "deviation": self.deviation,
+            "ensemble": self.ensemble.__dict__,
             "runs": [row.__dict__ for row in self.rows],
             "store": self.store,
         }
 
     def to_markdown(self) -> str:
-        """One row per seed, mean and standard deviation, and the baselines that read no pixel."""
+        """One row per seed, mean and standard deviation, all together, and the baselines that read no pixel."""
         mean, deviation = self.mean, self.deviation
         lines = [
             f"# {self.run_name}: {len(self.rows)} seeds on {self.split}",
@@ -104,6 +115,8 @@ class RepeatsResult:
             )
         lines.append(f"| mean | | {self.mean_epoch:.1f} | {_cells(mean)} | {format_seconds(self.mean_seconds)} |")
         lines.append(f"| standard deviation | | | {_cells(deviation)} | |")
+        together = self.ensemble
+        lines.append(f"| ensemble | {together.run_id[:8]} | | {_cells(together.metrics)} | |")
         for label, accuracy, qwk in self.baselines():
             lines.append(f"| {label}, no pixel read | | | {accuracy:.4f} | {qwk:.4f} | | | |")
         return "\n".join(lines) + "\n"
@@ -126,7 +139,9 @@ class RepeatsResult:
         ]
         short = self.run_id[:8]
         parts.append(self.to_markdown().partition("\n\n")[2].rstrip())
-        parts.append(f"Next: `retino compare {short} RUN`, `retino confusion {short}`.")
+        parts.append("Ensemble: the mean of all seeds' probabilities, a grader of its own.")
+        commands = (f"compare {short} RUN", f"confusion {short}", f"predict {short} IMAGES")
+        parts.append(f"Next: {', '.join(f'`retino {command}`' for command in commands)}.")
         return "\n\n".join(parts) + "\n"
 
     def baselines(self) -> list[tuple[str, float, float]]:

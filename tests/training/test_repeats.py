@@ -19,7 +19,7 @@ from retino_cli.tracking import open_store
 from retino_cli.tracking.repeats import SEED_TAG, expand_repeats, find_seeds
 from retino_cli.training.events import EpochDone, Event, Note, RunStarted, StepDone
 from retino_cli.training.repeats import train_repeats
-from retino_cli.training.seeds import RepeatsResult, SeedRow
+from retino_cli.training.seeds import EnsembleRow, RepeatsResult, SeedRow
 from retino_cli.training.train import train
 
 pytestmark = pytest.mark.usefixtures("workplace")
@@ -118,7 +118,9 @@ def test_what_was_interrupted_goes_on_and_more_seeds_are_added(quick: Quick) -> 
     record = store.find(more.run_id, kinds=("repeats",))
     assert record.metrics["seeds"] == 3
     assert record.metrics["test/nll"] == pytest.approx(more.mean["nll"])
-    assert len(store.latest(10)) == 4
+    assert again.ensemble == result.ensemble  # not judged a second time
+    assert more.ensemble.run_id != result.ensemble.run_id
+    assert sorted(one.kind for one in store.latest(10)) == ["eval", "eval", "repeats", "train", "train", "train"]
     # A smaller number takes nothing away.
     assert [row.seed for row in train_repeats(config, 2).rows] == [0, 1, 2]
     assert [one.run_id for one in expand_repeats(store, record)] == [row.run_id for row in more.rows]
@@ -194,12 +196,14 @@ def row(seed: int, accuracy: float, **metrics: float) -> SeedRow:
 
 def test_the_tables_numbers_are_those_of_the_rows() -> None:
     rows = (row(1, 0.5, qwk=0.1, fellow_eye_accuracy=0.8, fellow_eye_qwk=0.7), row(2, 0.7), row(3, 0.9, qwk=0.2))
-    result = RepeatsResult("id", "name", "retino", "test", rows, "store", "mlflow ui")
+    together = EnsembleRow("abcdef0123", {"accuracy": 0.8})
+    result = RepeatsResult("id", "name", "retino", "test", rows, together, "store", "mlflow ui")
     assert result.mean == {"accuracy": pytest.approx(0.7), "majority_accuracy": 0.5}  # QWK: not defined for all
     assert result.deviation["accuracy"] == pytest.approx(0.2)
     text = result.to_markdown()
     assert "| 1 | 00000001 (collapsed: grade 2) | 10 | 0.5000 | 0.1000 | n/a | n/a | 60 |" in text
     assert "| mean | | 20.0 | 0.7000 | n/a | n/a | n/a | 60 |" in text
     assert "| standard deviation | | | 0.2000 | n/a | n/a | n/a | |" in text
+    assert "| ensemble | abcdef01 | | 0.8000 | n/a | n/a | n/a | |" in text
     assert "fellow eye" not in text  # the baseline, too, has to be known for all
     assert [row.seed for row in result.collapsed] == [1]
