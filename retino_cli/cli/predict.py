@@ -39,6 +39,18 @@ def predict(
         str | None,
         typer.Option("--shard", metavar="I/N", help="Do part I, from 0, of N.", show_default="torchrun's or srun's"),
     ] = None,
+    sensitivity: Annotated[
+        float | None,
+        typer.Option(
+            "--sensitivity",
+            help="Refer from the threshold on that reaches this on validation.",
+            show_default="no threshold",
+        ),
+    ] = None,
+    specificity: Annotated[
+        float | None,
+        typer.Option("--specificity", help="The same, for this specificity.", show_default="no threshold"),
+    ] = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     tta: o.Tta = None,
@@ -50,10 +62,12 @@ def predict(
     """Predict images without known grades, with a trained run's best checkpoint or an exported file.
 
     One row per image, in the order of the input: image, p0 to p4 (probability of each grade), score (expected grade,
-    0-4), grade (the most probable), referable (p2 + p3 + p4), error. A file that cannot be read has a row that says why
-    and no numbers; the exit code is 1 only with --strict, or where nothing could be read. A folder is searched with
-    its subfolders. Preprocessing comes from the checkpoint. Of repeats (`train --repeats`), the answer is the mean of
-    all seeds' probabilities. The file appears when all is done.
+    0-4), grade (the most probable), referable (p2 + p3 + p4), refer, error. With --sensitivity or --specificity, refer
+    is true where referable is at least the threshold that reaches it on the training's validation images; an exported
+    file has its own threshold or none. A file that cannot be read has a row that says why and no numbers; the exit
+    code is 1 only with --strict, or where nothing could be read. A folder is searched with its subfolders.
+    Preprocessing comes from the checkpoint. Of repeats (`train --repeats`), the answer is the mean of all seeds'
+    probabilities. The file appears when all is done.
 
     Many images can be shared out: each process of torchrun or srun, or --shard 0/4 to 3/4, writes its part beside the
     file; whoever is last puts them together. After a stop, run the same again: finished parts are kept.
@@ -82,6 +96,8 @@ def predict(
             device=device,
             precision=precision,
             tta=tta,
+            sensitivity=sensitivity,
+            specificity=specificity,
             workers=workers,
             tracking_uri=tracking_uri,
             listen=display,
@@ -111,5 +127,7 @@ def _summary(report: PredictionReport) -> str:
         rate = report.images / report.seconds if report.seconds else 0.0
         text = f"{report.images} images by {report.run_name}, {rate:.1f} a second: {report.out}"
     if report.threshold is not None:
-        text += f"\nIts operating point: refer where referable is at least {report.threshold:.4f}"
+        text += f"\nOperating point: refer where referable is at least {report.threshold:.4f}"
+        if report.referred is not None:
+            text += f"; {report.referred} are to be referred"
     return text + (f"\nAll parts are there: {report.merged}" if report.merged else "")

@@ -13,7 +13,7 @@ from retino_cli.evaluation.evaluation import Evaluation, check_pairs
 from retino_cli.evaluation.fitted import Fitted
 from retino_cli.evaluation.grader import open_grader
 from retino_cli.evaluation.inference import predict
-from retino_cli.evaluation.operating_point import Ungradable, choose_threshold
+from retino_cli.evaluation.operating_point import Ungradable
 from retino_cli.evaluation.operating_question import OperatingQuestion, check_operating
 from retino_cli.evaluation.storing import store_evaluation
 from retino_cli.training.events import Listener, Note, ignore
@@ -91,9 +91,8 @@ def evaluate(
             Note(f"Split {split} holds images that the model was trained on: these numbers are no estimate.", "warning")
         )
     question = None
-    if sensitivity is not None or specificity is not None:
-        validation = grader.read_validation()
-        point = choose_threshold(validation, sensitivity=sensitivity, specificity=specificity)
+    point = grader.choose_point(sensitivity, specificity)
+    if point is not None:
         question = OperatingQuestion(point, prevalence, ungradable)
         if same and split == "val":
             text = "The threshold was chosen on these very images: what it does here is no estimate."

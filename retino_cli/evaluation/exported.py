@@ -82,6 +82,30 @@ class ExportedGrader:
         return values
 
 
+def refuse_of_a_run(
+    device: str, precision: str, tta: bool | None, tracking_uri: str | None, operating: float | None
+) -> None:
+    """Raise UsageError for what would silently do nothing with an exported file; ``operating`` is the sensitivity or
+    specificity that was asked for."""
+    if operating is not None:
+        raise UsageError(
+            "An exported file refers by the threshold that it was exported with, if any.",
+            "Choose one when it is made: retino export RUN --sensitivity 0.9. Or name the run here.",
+        )
+    asked = {
+        f"--device {device}": device not in ("auto", "cpu"),
+        f"--precision {precision}": precision not in ("auto", "float32"),
+        "--tta/--no-tta": tta is not None,
+        "--tracking-uri": tracking_uri is not None,
+    }
+    for flag, given in asked.items():
+        if given:
+            raise UsageError(
+                f"{flag} belongs to a run; an exported file is computed as it was exported, on the CPU in float32.",
+                f"Leave {flag.split()[0]} out, or name the run.",
+            )
+
+
 def _open_session(content: bytes, source: str, threads: int | None) -> Any:
     try:
         import onnxruntime

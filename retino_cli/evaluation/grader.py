@@ -19,6 +19,7 @@ from retino_cli.errors import RunNotFoundError, UsageError
 from retino_cli.evaluation.ensemble import average_predictions
 from retino_cli.evaluation.fitted import fit
 from retino_cli.evaluation.inference import batch_probabilities
+from retino_cli.evaluation.operating_point import OperatingPoint, choose_threshold
 from retino_cli.evaluation.predictions import Predictions, read_predictions
 from retino_cli.models.checkpoint import CheckpointInfo, load_checkpoint
 from retino_cli.models.ensemble import Ensemble
@@ -79,7 +80,7 @@ class Grader:
 
     ``members``: the trainings behind it, one but for repeats. ``info``: of the checkpoint; of several, what they share,
     with epoch 0, no metrics, and a calibration fitted on their mean over the validation images. ``tta``: whether each
-    picture is looked at in eight ways (:func:`~.inference.batch_probabilities`).
+    picture is looked at in eight ways (:func:`~.inference.batch_probabilities`). ``point``: from where on it refers.
     """
 
     model: nn.Module
@@ -89,6 +90,7 @@ class Grader:
     store: Store
     members: tuple[Member, ...]
     tta: bool = False
+    point: OperatingPoint | None = None
 
     @property
     def spec(self) -> PreprocessSpec:
@@ -124,8 +126,24 @@ class Grader:
         return batch_probabilities(self.model, batch, self.spec, self.runtime, tta=self.tta)
 
     @property
-    def threshold(self) -> None:
-        """A checkpoint has no operating point of its own: ``eval`` and ``export`` choose one."""
+    def threshold(self) -> float | None:
+        """Of ``point``."""
+        return None if self.point is None else self.point.threshold
+
+    def choose_point(self, sensitivity: float | None, specificity: float | None) -> OperatingPoint | None:
+        """The operating point that reaches one of them on the training's validation images; None where none is asked.
+
+        Raises RunNotFoundError without validation images, UsageError where ``tta`` is not as it was for them.
+        """
+        if sensitivity is None and specificity is None:
+            return None
+        if self.tta != bool(TrainConfig.from_dict(self.info.config).tta):
+            views = "one view" if self.tta else "eight views"
+            raise UsageError(
+                f"The threshold would be chosen on predictions of {views} of each image, and used on others.",
+                "Leave out --tta or --no-tta, or --sensitivity and --specificity.",
+            )
+        return choose_threshold(self.read_validation(), sensitivity=sensitivity, specificity=specificity)
 
     def read_validation(self) -> Predictions:
         """What the training predicted for its validation images. RunNotFoundError where it had none."""

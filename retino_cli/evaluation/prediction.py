@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
@@ -25,9 +25,10 @@ import numpy as np
 from retino_cli.data.image_list import ImageList, NamedImage
 from retino_cli.data.pixels import count_cores
 from retino_cli.errors import DataError, UsageError
-from retino_cli.evaluation.exported import is_exported, open_exported
+from retino_cli.evaluation.exported import is_exported, open_exported, refuse_of_a_run
 from retino_cli.evaluation.grader import PictureGrader, open_grader
 from retino_cli.evaluation.inference import BATCH_SIZE
+from retino_cli.evaluation.operating_question import check_operating
 from retino_cli.evaluation.prediction_files import CsvWriter, ImagePrediction, RowWriter, check_format, writing
 from retino_cli.evaluation.shards import KEY, Shard, is_finished, merge
 from retino_cli.grades import GRADES, REFERABLE_GRADE
@@ -49,7 +50,8 @@ class PredictionReport:
     ``examples`` being the first few. ``shard``: "I/N". ``merged``: the file that all shards were put together in by
     this process, else "". ``already_there``: the shard was finished before and was not made again; then ``images`` is
     what it holds, and ``errors`` 0, not counted. ``seconds``: from the first image to the last. ``threshold``: of the
-    operating point that an exported file has: what is at least as referable is to be referred.
+    operating point that was asked for, or that an exported file has: what is at least as referable is to be referred.
+    ``referred``: how many are, None without a threshold, or where the shard was there already.
     """
 
     run_id: str
@@ -65,6 +67,7 @@ class PredictionReport:
     device: str
     precision: str
     threshold: float | None
+    referred: int | None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -82,6 +85,8 @@ def predict_images(
     device: str = "auto",
     precision: str = "auto",
     tta: bool | None = None,
+    sensitivity: float | None = None,
+    specificity: float | None = None,
     workers: int | None = None,
     tracking_uri: str | None = None,
     listen: Listener = ignore,
@@ -95,11 +100,14 @@ def predict_images(
     cannot be read has a row with an error. ``shard`` is the part of the list that this process does, by default what
     torchrun or srun says. ``workers`` is the number of pictures decoded at the same time. Preprocessing and, where they
     are open, precision and ``tta`` come from the checkpoint; an exported file has its own, and is computed on the CPU.
+    ``sensitivity`` or ``specificity`` asks for the operating point that reaches it on the training's validation images;
+    rows then say which images are to be referred.
     Nothing is stored in MLflow.
 
     Raises :class:`~retino_cli.errors.RetinoError` for an unknown run, sources that do not exist or hold no image, and
     an output that cannot be written.
     """
+    check_operating(sensitivity, specificity, None, "exclude")
     out = Path(out) if isinstance(out, str) else out
     shard = Shard.from_launcher() if shard is None else shard
     if isinstance(out, Path):
@@ -110,10 +118,11 @@ def predict_images(
     total = wanted.count()
     grader: PictureGrader
     if is_exported(run):
-        _refuse_of_a_run(device, precision, tta, tracking_uri)
+        refuse_of_a_run(device, precision, tta, tracking_uri, sensitivity if specificity is None else specificity)
         grader = open_exported(Path(run))
     else:
-        grader = open_grader(run, device=device, precision=precision, tta=tta, tracking_uri=tracking_uri)
+        opened = open_grader(run, device=device, precision=precision, tta=tta, tracking_uri=tracking_uri)
+        grader = replace(opened, point=opened.choose_point(sensitivity, specificity))
     key = _key(grader, wanted, total)
     part = shard.rows(total)
     counted = _Counter(len(part), listen)
@@ -145,6 +154,7 @@ def predict_images(
         device=grader.device_name,
         precision=grader.precision,
         threshold=grader.threshold,
+        referred=None if grader.threshold is None or already_there else counted.referred,
     )
 
 
@@ -212,12 +222,12 @@ def predict_batch(grader: PictureGrader, pictures: list[DecodedImage]) -> list[I
         pixels = np.stack([picture.pixels for picture in readable.values()])
         values = grader.probabilities(pixels)  # (B, 5)
         names = [pictures[row].image.name for row in readable]
-        for row, prediction in zip(readable, _rows(names, values), strict=True):
+        for row, prediction in zip(readable, _rows(names, values, grader.threshold), strict=True):
             rows[row] = prediction
     return rows
 
 
-def _rows(names: list[str], values: np.ndarray) -> Iterator[ImagePrediction]:
+def _rows(names: list[str], values: np.ndarray, threshold: float | None) -> Iterator[ImagePrediction]:
     """``values``: (B, 5) float64. Score, grade and referable are computed as in ``predictions.Predictions``."""
     scores = (values * np.asarray(GRADES, dtype=np.float64)).sum(axis=1)
     grades = values.argmax(axis=1)
@@ -230,6 +240,7 @@ def _rows(names: list[str], values: np.ndarray) -> Iterator[ImagePrediction]:
                 score=float(scores[row]),
                 grade=int(grades[row]),
                 referable=float(referable[row]),
+                refer=None if threshold is None else bool(referable[row] >= threshold),
             )
         else:
             yield ImagePrediction(name, error="the model's output is not finite")
@@ -239,12 +250,13 @@ class _Counter:
     """Counts rows as they are written, and tells how far it is."""
 
     def __init__(self, total: int, listen: Listener) -> None:
-        self.images = self.errors = 0
+        self.images = self.errors = self.referred = 0
         self.examples: list[str] = []
         self._total, self._listen = total, listen
 
     def add(self, row: ImagePrediction) -> None:
         self.images += 1
+        self.referred += row.refer is True
         if row.error:
             self.errors += 1
             if len(self.examples) < _NAMED:
@@ -259,23 +271,7 @@ def _write(writer: RowWriter, rows: Iterable[ImagePrediction], counter: _Counter
         counter.add(row)
 
 
-def _refuse_of_a_run(device: str, precision: str, tta: bool | None, tracking_uri: str | None) -> None:
-    """Raise UsageError for what would silently do nothing with an exported file."""
-    asked = {
-        f"--device {device}": device not in ("auto", "cpu"),
-        f"--precision {precision}": precision not in ("auto", "float32"),
-        "--tta/--no-tta": tta is not None,
-        "--tracking-uri": tracking_uri is not None,
-    }
-    for flag, given in asked.items():
-        if given:
-            raise UsageError(
-                f"{flag} belongs to a run; an exported file is computed as it was exported, on the CPU in float32.",
-                f"Leave {flag.split()[0]} out, or name the run.",
-            )
-
-
 def _key(grader: PictureGrader, images: ImageList, total: int) -> str:
     """Stands for everything that decides what a shard holds."""
-    identity = [grader.fingerprint, total, [os.path.abspath(source) for source in images.sources]]
+    identity = [grader.fingerprint, grader.threshold, total, [os.path.abspath(source) for source in images.sources]]
     return hashlib.sha256(json.dumps(identity).encode("utf-8", "surrogateescape")).hexdigest()

@@ -18,7 +18,7 @@ from retino_cli.whole import whole_file
 if TYPE_CHECKING:
     import pyarrow as pa
 
-COLUMNS: Final = ("image", *PROBABILITY_COLUMNS, "score", "grade", "referable", "error")
+COLUMNS: Final = ("image", *PROBABILITY_COLUMNS, "score", "grade", "referable", "refer", "error")
 ROW_GROUP: Final = 4096
 """Rows of a Parquet file that are held in memory and written together."""
 
@@ -29,7 +29,8 @@ class ImagePrediction:
 
     ``image``: its name, as given. ``probabilities``: p0..p4, of grades 0 to 4. ``score``: the expected grade, the sum
     over k of k * p_k, 0..4. ``grade``: the most probable one; the lower one of two that are equally probable.
-    ``referable``: probability of referable DR, p2 + p3 + p4. ``error``: why there is no prediction, and then the
+    ``referable``: probability of referable DR, p2 + p3 + p4. ``refer``: whether that is at least the threshold of the
+    operating point; None where the grader has none. ``error``: why there is no prediction, and then the
     numbers are None; else "".
     """
 
@@ -38,12 +39,21 @@ class ImagePrediction:
     score: float | None = None
     grade: int | None = None
     referable: float | None = None
+    refer: bool | None = None
     error: str = ""
 
-    def cells(self) -> tuple[str | float | int | None, ...]:
+    def cells(self) -> tuple[str | float | bool | None, ...]:
         """The values of ``COLUMNS``. Bytes of a file name that are no UTF-8 are written as \\xNN."""
         numbers = self.probabilities or (None,) * len(PROBABILITY_COLUMNS)
-        return (printable(self.image), *numbers, self.score, self.grade, self.referable, printable(self.error))
+        return (
+            printable(self.image),
+            *numbers,
+            self.score,
+            self.grade,
+            self.referable,
+            self.refer,
+            printable(self.error),
+        )
 
 
 class RowWriter(Protocol):
@@ -57,7 +67,8 @@ class RowWriter(Protocol):
 
 
 class CsvWriter:
-    """CSV in UTF-8 with a header row. Numbers have as many digits as it takes to read the same float64 back."""
+    """CSV in UTF-8 with a header row. Numbers have as many digits as it takes to read the same float64 back; truth is
+    true or false."""
 
     def __init__(self, file: IO[str]) -> None:
         self._writer = csv.writer(file, lineterminator="\n")
@@ -68,7 +79,7 @@ class CsvWriter:
         for row in rows:
             # Python's writer leaves a carriage return unquoted, and its reader takes it for the end of the row.
             writer = self._quoting if "\r" in row.image + row.error else self._writer
-            writer.writerow(row.cells())
+            writer.writerow([str(cell).lower() if isinstance(cell, bool) else cell for cell in row.cells()])
 
     def finish(self) -> None:
         pass
@@ -189,6 +200,7 @@ def _row(values: dict[str, Any]) -> ImagePrediction:
         score=values["score"],
         grade=values["grade"],
         referable=values["referable"],
+        refer=values["refer"],
         error=values["error"],
     )
 
@@ -197,7 +209,7 @@ def _schema() -> pa.Schema:
     import pyarrow as pa
 
     kinds: dict[str, Any] = dict.fromkeys(COLUMNS, pa.float64())
-    return pa.schema(kinds | {"image": pa.string(), "grade": pa.int8(), "error": pa.string()})
+    return pa.schema(kinds | {"image": pa.string(), "grade": pa.int8(), "refer": pa.bool_(), "error": pa.string()})
 
 
 def printable(text: str) -> str:

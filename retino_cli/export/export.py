@@ -17,13 +17,12 @@ import torch
 from PIL import Image
 
 from retino_cli import __version__
-from retino_cli.config import TrainConfig
 from retino_cli.data.pictures import EncodedPicture
 from retino_cli.data.synth import MIN_SIZE, draw_eye
 from retino_cli.errors import DataError, RetinoError, UsageError
 from retino_cli.evaluation.exported import SUFFIX, ExportedGrader
 from retino_cli.evaluation.grader import Grader, open_grader
-from retino_cli.evaluation.operating_point import OperatingPoint, choose_threshold
+from retino_cli.evaluation.operating_point import OperatingPoint
 from retino_cli.evaluation.operating_question import check_operating
 from retino_cli.export.graph import GraderGraph
 from retino_cli.export.onnx_file import encode_onnx, require_onnx, write_whole
@@ -89,7 +88,7 @@ def export_grader(
     _check_place(out, format)
     require_onnx()
     grader = open_grader(run, device="cpu", tta=tta, tracking_uri=tracking_uri)
-    point = _choose_point(grader, sensitivity, specificity)
+    point = grader.choose_point(sensitivity, specificity)
     info = _describe(grader, point)
     listen(Note(f"Exporting {grader.name}: half a minute or so."))
     # A copy, its weights laid out in the order that ONNX has; the checkpoint's stay as they are for the comparison.
@@ -136,18 +135,6 @@ def _check_place(out: Path, format: str) -> None:
     place = next(folder for folder in out.absolute().parents if folder.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
         raise DataError(f"{out}: nothing can be written in {place}.", "Name another place with --out.")
-
-
-def _choose_point(grader: Grader, sensitivity: float | None, specificity: float | None) -> OperatingPoint | None:
-    if sensitivity is None and specificity is None:
-        return None
-    if grader.tta != bool(TrainConfig.from_dict(grader.info.config).tta):
-        views = "one view" if grader.tta else "eight views"
-        raise UsageError(
-            f"The threshold would be chosen on predictions of {views} of each image, and used on others.",
-            "Leave out --tta or --no-tta, or --sensitivity and --specificity.",
-        )
-    return choose_threshold(grader.read_validation(), sensitivity=sensitivity, specificity=specificity)
 
 
 def _describe(grader: Grader, point: OperatingPoint | None) -> ExportedInfo:

@@ -38,7 +38,7 @@ class ServedGrader(PythonModel):
             row = dict(zip(PROBABILITY_COLUMNS, numbers, strict=True))
             row |= {"score": found.score, "grade": found.grade, "referable": found.referable}
             if threshold is not None:
-                row[REFER] = None if found.referable is None else found.referable >= threshold
+                row[REFER] = found.refer
             yield row | {"error": found.error}
 
 

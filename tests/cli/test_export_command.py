@@ -28,6 +28,9 @@ def test_export_and_predict(trained_place: Path, retino: Retino, synthetic_data:
         refused = retino("predict", file, synthetic_data / "test", "--out", tmp_path / "q.csv", *flags)
         assert refused.code == 2
         assert f"Leave {flags[0] if flags[0] != '--no-tta' else '--tta/--no-tta'} out" in refused.err
+    refused = retino("predict", file, synthetic_data / "test", "--out", tmp_path / "q.csv", "--specificity", 0.9)
+    assert refused.code == 2
+    assert "retino export RUN --sensitivity" in refused.err
     assert not (tmp_path / "q.csv").exists()
 
 

@@ -23,6 +23,7 @@ from retino_cli.evaluation.grader import Grader, open_grader
 from retino_cli.evaluation.inference import BATCH_SIZE
 from retino_cli.evaluation.prediction import predict_each, predict_images
 from retino_cli.evaluation.prediction_files import ImagePrediction, read_parquet
+from retino_cli.evaluation.shards import Shard
 from retino_cli.training.events import Event, Preparing
 
 
@@ -109,6 +110,42 @@ def test_an_output_that_is_not_finite_is_an_error(grader: Grader, pictures: list
         torch.nn.init.constant_(parameter, float("nan"))
     rows = list(predict_each(grader, [NamedImage("a", pictures[0])]))
     assert rows == [ImagePrediction("a", error="the model's output is not finite")]
+
+
+def test_an_operating_point_is_the_one_that_eval_chooses(
+    trained_place: Path, tmp_path: Path, synthetic_data: Path
+) -> None:
+    rows = {}
+    for specificity in (None, 0.7, 0.3):
+        report = predict_images("first", [synthetic_data / "test"], out=tmp_path / "p.parquet", specificity=specificity)
+        rows[specificity] = [row for group in read_parquet(tmp_path / "p.parquet") for row in group]
+        if specificity is None:
+            assert (report.threshold, report.referred) == (None, None)
+            continue
+        point = evaluate("first", specificity=specificity).point
+        assert point is not None
+        assert report.threshold == point.threshold
+        assert report.referred == sum(row.refer is True for row in rows[specificity])
+    assert {row.refer for row in rows[None]} == {None}
+    assert sum(row.refer is True for row in rows[0.7]) < sum(row.refer is True for row in rows[0.3])
+    with pytest.raises(UsageError, match="chosen on predictions of one view"):
+        predict_images("first", [synthetic_data / "test"], out=tmp_path / "q.csv", tta=True, sensitivity=0.9)
+    with pytest.raises(UsageError, match="both be wanted"):
+        predict_images("first", ["x"], out=tmp_path / "q.csv", specificity=0.9, sensitivity=0.9)
+
+
+def test_parts_with_other_thresholds_are_not_put_together(
+    trained_place: Path, tmp_path: Path, synthetic_data: Path
+) -> None:
+    for index, wanted in enumerate((0.7, 0.3)):
+        report = predict_images(
+            "first", [synthetic_data / "test"], out=tmp_path / "p.csv", shard=Shard(index, 2), specificity=wanted
+        )
+    assert report.merged == ""
+    report = predict_images(
+        "first", [synthetic_data / "test"], out=tmp_path / "p.csv", shard=Shard(0, 2), specificity=0.3
+    )
+    assert report.merged == str(tmp_path / "p.csv")
 
 
 # -- how it goes about it ----------------------------------------------------------------------------------------------

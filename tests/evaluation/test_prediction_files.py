@@ -16,7 +16,7 @@ from retino_cli.evaluation import prediction_files as module
 from retino_cli.evaluation.prediction_files import COLUMNS, ImagePrediction, check_format, read_parquet, writing
 from retino_cli.evaluation.shards import Shard
 
-ROW = ImagePrediction("a, b.png", (0.1, 0.2, 0.3, 0.15, 0.25), score=2.25, grade=2, referable=0.7)
+ROW = ImagePrediction("a, b.png", (0.1, 0.2, 0.3, 0.15, 0.25), score=2.25, grade=2, referable=0.7, refer=True)
 BAD = ImagePrediction('c "d"\n.png', error="c: no such file")
 
 
@@ -31,8 +31,8 @@ def test_csv(tmp_path: Path) -> None:
     with (tmp_path / "p.csv").open(newline="", encoding="utf-8") as file:
         header, first, second = csv.reader(file)
     assert tuple(header) == COLUMNS
-    assert first == ["a, b.png", "0.1", "0.2", "0.3", "0.15", "0.25", "2.25", "2", "0.7", ""]
-    assert second == ['c "d"\n.png', *[""] * 8, "c: no such file"]
+    assert first == ["a, b.png", "0.1", "0.2", "0.3", "0.15", "0.25", "2.25", "2", "0.7", "true", ""]
+    assert second == ['c "d"\n.png', *[""] * 9, "c: no such file"]
 
 
 def test_json_lines(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_json_lines(tmp_path: Path) -> None:
     first, second = map(json.loads, (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines())
     assert first == {
         "image": "a, b.png", "p0": 0.1, "p1": 0.2, "p2": 0.3, "p3": 0.15, "p4": 0.25,
-        "score": 2.25, "grade": 2, "referable": 0.7, "error": "",
+        "score": 2.25, "grade": 2, "referable": 0.7, "refer": True, "error": "",
     }  # fmt: skip
     assert second == dict.fromkeys(COLUMNS) | {"image": 'c "d"\n.png', "error": "c: no such file"}
 
@@ -52,6 +52,7 @@ def test_parquet_in_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert tuple(table.column_names) == COLUMNS
     assert table["grade"].to_pylist() == [2, None, 2, 2, None]
     assert str(table.schema.field("grade").type) == "int8"
+    assert table["refer"].to_pylist() == [True, None, True, True, None]
     assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups == 3
     assert list(read_parquet(tmp_path / "p.parquet")) == [[ROW, BAD], [ROW, ROW], [BAD]]
 

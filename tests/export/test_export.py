@@ -188,19 +188,26 @@ def file(trained_place: Path, exported_place: Path) -> Path:
 def test_predict_with_the_file_is_predict_with_the_run(
     file: Path, tmp_path: Path, synthetic_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = {}
+    rows, thresholds, referred = {}, [], []
     for run, out in (("first", tmp_path / "a.parquet"), (str(file), tmp_path / "b.parquet")):
         if out.name == "b.parquet":
             (tmp_path / "elsewhere").mkdir()
             monkeypatch.chdir(tmp_path / "elsewhere")  # no store here
-        report = predict_images(run, [synthetic_data / "test"], out=out)
+        report = predict_images(run, [synthetic_data / "test"], out=out, sensitivity=0.8 if run == "first" else None)
         assert (report.run_name, report.errors) == ("first", 0)
+        thresholds.append(report.threshold)
+        assert report.referred is not None
+        referred.append(report.referred)
         rows[run] = [row for group in read_parquet(out) for row in group]
     assert not list((tmp_path / "elsewhere").iterdir())
     assert [row.image for row in rows["first"]] == [row.image for row in rows[str(file)]]
     mine, theirs = (np.array([row.probabilities for row in rows[run]]) for run in ("first", str(file)))
     assert theirs == pytest.approx(mine, abs=1e-5)
     assert np.ptp(mine, axis=0).max() > 1e-3  # else any answer would do
+    assert thresholds[0] == thresholds[1]
+    for one, count in zip(rows.values(), referred, strict=True):
+        assert [row.refer for row in one] == [row.referable >= thresholds[0] for row in one]
+        assert sum(bool(row.refer) for row in one) == count
 
 
 def test_one_view(file: Path, one_thread: None) -> None:
