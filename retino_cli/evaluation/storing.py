@@ -40,7 +40,7 @@ def store_evaluation(
     """
     active = store.start_run(
         experiment=record.experiment,
-        name=f"eval {record.name} on {manifest.name}/{split}",
+        name=f"{'ensemble' if seeds else 'eval'} {record.name} on {manifest.name}/{split}",
         kind="eval",
         params={"run": record.run_id, "split": split, **params},
         tags={
