@@ -22,18 +22,8 @@ def export(
     format: Annotated[
         str, typer.Option("--format", metavar="onnx|mlflow", help="One ONNX file, or a folder that MLflow serves.")
     ] = "onnx",
-    sensitivity: Annotated[
-        float | None,
-        typer.Option(
-            "--sensitivity",
-            help="Put the threshold into it that reaches this on validation.",
-            show_default="no threshold",
-        ),
-    ] = None,
-    specificity: Annotated[
-        float | None,
-        typer.Option("--specificity", help="The same, for this specificity.", show_default="no threshold"),
-    ] = None,
+    sensitivity: o.Sensitivity = None,
+    specificity: o.Specificity = None,
     tta: o.Tta = None,
     tracking_uri: o.TrackingUri = None,
     as_json: o.Json = False,

@@ -131,6 +131,18 @@ Precision = Annotated[
         rich_help_panel=RUN_PANEL,
     ),
 ]
+Sensitivity = Annotated[
+    float | None,
+    typer.Option(
+        "--sensitivity",
+        help="Refer from the threshold on that reaches this on the training's validation images.",
+        show_default="no threshold",
+    ),
+]
+Specificity = Annotated[
+    float | None,
+    typer.Option("--specificity", help="The same, for this specificity.", show_default="no threshold"),
+]
 Tta = Annotated[
     bool | None,
     typer.Option(

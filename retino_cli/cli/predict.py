@@ -39,18 +39,8 @@ def predict(
         str | None,
         typer.Option("--shard", metavar="I/N", help="Do part I, from 0, of N.", show_default="torchrun's or srun's"),
     ] = None,
-    sensitivity: Annotated[
-        float | None,
-        typer.Option(
-            "--sensitivity",
-            help="Refer from the threshold on that reaches this on validation.",
-            show_default="no threshold",
-        ),
-    ] = None,
-    specificity: Annotated[
-        float | None,
-        typer.Option("--specificity", help="The same, for this specificity.", show_default="no threshold"),
-    ] = None,
+    sensitivity: o.Sensitivity = None,
+    specificity: o.Specificity = None,
     device: o.Device = "auto",
     precision: o.Precision = "auto",
     tta: o.Tta = None,

@@ -55,6 +55,7 @@ def evaluate(
     """
     check_operating(sensitivity, specificity, prevalence, ungradable)
     grader = open_grader(run, device=device, precision=precision, tta=tta, tracking_uri=tracking_uri)
+    point = grader.choose_point(sensitivity, specificity)  # before pictures are prepared: it may be refused
     store, record, info, runtime = grader.store, grader.record, grader.info, grader.runtime
     trained = TrainConfig.from_dict(info.config)
     own = data is None and layout is None
@@ -91,7 +92,6 @@ def evaluate(
             Note(f"Split {split} holds images that the model was trained on: these numbers are no estimate.", "warning")
         )
     question = None
-    point = grader.choose_point(sensitivity, specificity)
     if point is not None:
         question = OperatingQuestion(point, prevalence, ungradable)
         if same and split == "val":

@@ -130,6 +130,10 @@ def test_an_operating_point_is_the_one_that_eval_chooses(
     assert sum(row.refer is True for row in rows[0.7]) < sum(row.refer is True for row in rows[0.3])
     with pytest.raises(UsageError, match="chosen on predictions of one view"):
         predict_images("first", [synthetic_data / "test"], out=tmp_path / "q.csv", tta=True, sensitivity=0.9)
+    events: list[Event] = []
+    with pytest.raises(UsageError, match="chosen on predictions of one view"):
+        evaluate("first", tta=True, sensitivity=0.9, listen=events.append)
+    assert events == []  # before any picture is prepared
     with pytest.raises(UsageError, match="both be wanted"):
         predict_images("first", ["x"], out=tmp_path / "q.csv", specificity=0.9, sensitivity=0.9)
 
